@@ -1,0 +1,11 @@
+// The definition: out = inp1 + inp2, element by element.
+//
+//@ dtype  all=float32
+//@ claims deterministic batch_invariant
+#include <stddef.h>
+
+void residual_forward(float* out, const float* inp1, const float* inp2, int N, int C) {
+    for (size_t i = 0; i < (size_t)N * C; i++) {
+        out[i] = inp1[i] + inp2[i];
+    }
+}
