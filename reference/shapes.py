@@ -7,8 +7,8 @@ elements, `eps` goes by value. Axes in one string are separated by blanks and ma
 `F["B T 3*H*D"]`. Axis names and roles are explained once, in `reference/__init__.py`.
 
     F R P G F32 I32   roles: `role["axes"]` is a tensor
-    Sum[G, "C"]       an output added to what stands there; the explicit function returns the summand
-    InOut[P, "S E"]   read and overwritten; the explicit function returns the new value
+    Sum[G, "C"]       an output added to what stands there; explicit functions return the summand
+    InOut[P, "S E"]   read and overwritten; explicit functions return the new value
     Const             a number by value, fixed for the run
     Dyn, Dyn[I32]     a number that changes from step to step: a one-element buffer, F32 unless said
     Axis              a size that no input's shape shows (a python int)

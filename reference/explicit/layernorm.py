@@ -13,8 +13,8 @@ their gradients are sums over rows:
     dbias_i   = sum_rows g_i
     dweight_i = sum_rows g_i * n_i
 
-The normalised row receives h_i = g_i * weight_i. What remains is n as a function of x, in which every
-n_j depends on every x_i three ways: directly, through mean, and through rstd. From the definitions
+The normalised row receives h_i = g_i * weight_i. What remains is n as a function of x, in which
+every n_j depends on every x_i three ways: directly, through mean, and through rstd. By definition
 
     d mean / d x_i = 1/C
     d rstd / d x_i = -1/2 rstd^3 * (2/C)(x_i - mean) = -(rstd^2 / C) n_i
@@ -30,12 +30,12 @@ n_j depends on every x_i three ways: directly, through mean, and through rstd. F
 Read it as geometry: out of h is taken its component along (1, ..., 1) and its component along n,
 because moving x in those two directions (shifting the row, stretching it) does not change n.
 
-Why `mean` and `rstd` are saved: two numbers a row. With them backward rebuilds n from x in one pass;
-without them it would have to reduce every row twice more before it could begin, and saving n itself
-would cost C numbers a row. x is kept in any case, it is the residual stream.
+Why `mean` and `rstd` are saved: they are two numbers a row. With them backward rebuilds n from x in
+one pass; without them it would reduce every row twice more before it could begin; and to save n
+itself would cost C numbers a row. x is kept in any case, since it is the residual stream.
 
-Why dinp is a `Sum`: x goes on along the residual stream as well, and the gradient that came back that
-way already stands in dinp. This function returns the part that is added.
+Why dinp is a `Sum`: x also goes on along the residual stream, and the gradient that came back that
+way already stands in dinp. This function returns the part to be added.
 
 Source: Ba, Kiros, Hinton, "Layer Normalization", 2016 (arXiv:1607.06450), section 3.
 """
