@@ -30,11 +30,14 @@ class Kernel(Protocol):
 
 class Device(Protocol):
     """`name` is what the command line says, `evidence` the folder under golden/evidence,
-    `identity` what bit-for-bit promises depend on (instruction set, compiler, threads)."""
+    `processor` what timings are keyed by, `identity` what bit-for-bit promises depend on
+    (instruction set, compiler, threads)."""
 
     name: str
     evidence: str
     language: str
+    processor: str
+    threads: int
     identity: dict[str, str]
 
     def allocate(self, nbytes: int) -> int: ...

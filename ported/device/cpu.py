@@ -48,17 +48,19 @@ def compiler() -> tuple[str, str]:
                       "one (Debian, Ubuntu: apt install gcc) or set CC to its path")
 
 
+def _cpuinfo(*keys: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    found = (line.partition(":")[2].strip() for line in lines if line.startswith(keys))
+    return next(found, platform.processor() or platform.machine())
+
+
 @cache
 def instruction_set() -> tuple[str, str]:
     """The processor's extensions: the notable ones by name, and a digest of all of them."""
-    words: set[str] = set()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("flags", "Features")):
-                words = set(line.partition(":")[2].split())
-                break
-    except OSError:
-        words = {platform.processor()}
+    words = set(_cpuinfo("flags", "Features").split())
     digest = hashlib.sha256(" ".join(sorted(words)).encode()).hexdigest()[:12]
     return " ".join(word for word in NOTABLE if word in words), digest
 
@@ -133,6 +135,7 @@ class Cpu:
     def __init__(self, threads: int | None = None):
         self.threads = threads or len(os.sched_getaffinity(0))
         self.evidence = f"cpu-{platform.machine()}"
+        self.processor = f"{_cpuinfo('model name')} {instruction_set()[1]}"
         self._regions: dict[int, mmap.mmap] = {}
         self._libraries: dict[Path, ctypes.CDLL] = {}
 

@@ -1,0 +1,225 @@
+"""Reads, writes and chooses by evidence; refuses what is not proved.
+
+One JSON file a version, `golden/evidence/<cpu-x86_64|...>/<version>.json`, holds its proof (each
+check with the check's own version, examples run and worst error over its bound) and its timings.
+A user's own measurements lie in the user's cache directory under the same names and win.
+
+    proved   the file's meaning is today's and every check of the prover is in it
+    stale    the meaning is today's, but the prover's checks have changed since
+    void     the version, its contract or its flags have changed since
+    refused  the prover found a fault
+    none     no file
+"""
+
+import ast
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from ported import source
+from ported.contract import ROOT, Contract
+from ported.device.cpu import FLAGS, cache_directory
+from ported.source import Version
+
+
+class EvidenceError(ValueError):
+    """A kernel that is not proved, a lock that cannot be kept, an evidence file that is broken."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A version with the values of its tuned parameters."""
+
+    version: Version
+    parameters: Mapping[str, int] = field(default_factory=dict)
+
+
+def shape_key(contract_name: str, axes: Mapping[str, int]) -> str:
+    """`linear_forward C=128 N=512 O=384`: one operation at one shape."""
+    return " ".join([contract_name, *(f"{axis}={axes[axis]}" for axis in sorted(axes))])
+
+
+def meaning(version: Version, contract: Contract) -> str:
+    """The key of a proof: source, flags, dtypes and contract, without comments and layout."""
+    flags = " ".join(FLAGS if version.language == "c" else ())
+    return hashlib.sha256("\n".join([version.digest, contract.digest, flags]).encode()).hexdigest()
+
+
+@cache
+def current_checks(root: Path = ROOT) -> dict[str, int]:
+    """The prover's checks and their versions, read from checks/prove.py as syntax."""
+    path = root / "checks" / "prove.py"
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "CHECKS":
+            return ast.literal_eval(node.value)
+    raise EvidenceError(f"{path}: found no CHECKS = {{name: version}}")
+
+
+def folders(device_folder: str) -> tuple[Path, Path]:
+    """Where evidence lies: the user's own, which wins, then the committed."""
+    return (cache_directory() / "evidence" / device_folder,
+            ROOT / "golden" / "evidence" / device_folder)
+
+
+def load(version_name: str, device_folder: str, key: str | None = None) -> dict | None:
+    """The evidence of a version: the first file with today's meaning, else the first there is."""
+    found = []
+    for folder in folders(device_folder):
+        path = folder / f"{version_name}.json"
+        if path.is_file():
+            try:
+                found.append(json.loads(path.read_text()))
+            except json.JSONDecodeError as error:
+                raise EvidenceError(f"{path}: broken at line {error.lineno}; delete it and run "
+                                    f"`make verify KERNEL={version_name}`") from None
+    return next((record for record in found if record.get("meaning") == key),
+                found[0] if found else None)
+
+
+def status(version: Version, contract: Contract, device_folder: str) -> str:
+    """proved, stale, void, refused or none (see the head of this file)."""
+    key = meaning(version, contract)
+    record = load(version.name, device_folder, key)
+    if record is None or "checks" not in record:
+        return "none"
+    if record.get("meaning") != key:
+        return "void"
+    if record.get("verdict") != "proved":
+        return "refused"
+    proved_by = {name: check["version"] for name, check in record["checks"].items()}
+    return "proved" if proved_by == current_checks() else "stale"
+
+
+def write(version: Version, contract: Contract, device_folder: str, proof: Mapping,
+          committed: bool = False) -> Path:
+    """Stores a proof; timings of the same meaning stay. `committed` writes into the tree."""
+    path = folders(device_folder)[1 if committed else 0] / f"{version.name}.json"
+    key = meaning(version, contract)
+    old = json.loads(path.read_text()) if path.is_file() else {}
+    timings = old.get("timings", []) if old.get("meaning") == key else []
+    store(path, {"version": version.name, "meaning": key, **proof, "timings": timings})
+    return path
+
+
+def write_timings(version: Version, contract: Contract, device_folder: str, timings: Iterable,
+                  committed: bool = False) -> Path:
+    """Stores timings ({device, axes, parameters, threads, seconds}); one a device and shape."""
+    path = folders(device_folder)[1 if committed else 0] / f"{version.name}.json"
+    key = meaning(version, contract)
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    if record.get("meaning") != key:
+        record = {"version": version.name, "meaning": key}
+    merged = {(t["device"], t["threads"], shape_key("", t["axes"])): t
+              for t in [*record.get("timings", []), *timings]}
+    store(path, {**record, "timings": [merged[place] for place in sorted(merged)]})
+    return path
+
+
+def store(path: Path, record: Mapping) -> None:
+    """Writes JSON so that a reader sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+        file.write(json.dumps(record, indent=1) + "\n")
+        name = file.name
+    os.chmod(name, 0o644)
+    os.replace(name, path)
+
+
+def _distance(a: Mapping[str, int], b: Mapping[str, int]) -> float:
+    return sum(abs(math.log(a[axis] / b[axis])) for axis in a) if a.keys() == b.keys() else math.inf
+
+
+def fastest(candidates: list[Version], contract: Contract, axes: Mapping[str, int],
+            device) -> Choice:
+    """The candidate whose timing at the nearest measured shape is least, on this processor first.
+
+    Versions are compared only where they were measured together; the measurement that holds the
+    most candidates wins over a nearer one. Without any timing the highest number wins, since a
+    ladder climbs.
+    """
+    tables: dict[tuple, dict[str, dict]] = {}
+    for version in candidates:
+        key = meaning(version, contract)
+        record = load(version.name, device.evidence, key) or {}
+        for timing in record.get("timings", []) if record.get("meaning") == key else []:
+            place = (timing["device"] != device.processor, _distance(axes, timing["axes"]),
+                     abs(timing["threads"] - device.threads), timing["device"])
+            tables.setdefault(place, {})[version.name] = timing
+    if not tables:
+        best = max(candidates, key=lambda version: version.number)
+        return Choice(best, best.configurations()[0])
+    place = min(tables, key=lambda place: (place[0], -len(tables[place]), *place[1:]))
+    name, timing = min(tables[place].items(), key=lambda item: item[1]["seconds"])
+    return Choice(next(v for v in candidates if v.name == name), timing.get("parameters", {}))
+
+
+def choose(wanted: Iterable[tuple[str, Mapping[str, int]]], contracts: Mapping[str, Contract],
+           device, use: Iterable[str] = ()) -> dict[str, Choice]:
+    """The fastest proved version for each (contract name, axes); keys are `shape_key`s.
+
+    `use` names versions to take by hand. Raises EvidenceError that lists every operation without a
+    proved version, every forced version that is not proved or not known, and the command to run.
+    """
+    versions = source.read_all(language=device.language)
+    unknown = [name for name in use if name not in versions]
+    if unknown:
+        raise EvidenceError(f"no version {', '.join(unknown)}; known versions of "
+                            f"{', '.join(sorted(contracts))} lie under ported/c_src")
+    forced = {versions[name].contract_name: versions[name] for name in use}
+    chosen, faults = {}, []
+    states = {name: status(v, contracts[v.contract_name], device.evidence)
+              for name, v in versions.items() if v.contract_name in contracts}
+    for name, axes in wanted:
+        key = shape_key(name, axes)
+        integers = {**axes, "threads": device.threads}
+        pool = [forced[name]] if name in forced else [
+            v for v in versions.values() if v.contract_name == name]
+        fit = [v for v in pool if not v.unmet_needs(integers | v.configurations()[0])]
+        proved = [v for v in fit if states[v.name] in ("proved", "stale")]
+        if proved:
+            chosen[key] = fastest(proved, contracts[name], axes, device)
+        else:
+            tried = ", ".join(f"{v.name} {states[v.name] if v in fit else 'does not apply'}"
+                              for v in pool) or "no version"
+            faults.append(f"{key}: {tried}")
+    if faults:
+        raise EvidenceError("no proved kernel for\n  " + "\n  ".join(dict.fromkeys(faults))
+                            + "\nprove with `make verify KERNEL=NAME`, or `make test-all`")
+    return chosen
+
+
+def lock(chosen: Mapping[str, Choice], contracts: Mapping[str, Contract], device) -> dict:
+    """What was chosen, for log and checkpoint: bit for bit is promised under the same lock."""
+    kernels = {key: {"version": choice.version.name, "parameters": dict(choice.parameters),
+                     "meaning": meaning(choice.version, contracts[choice.version.contract_name])}
+               for key, choice in sorted(chosen.items())}
+    return {"identity": dict(device.identity), "kernels": kernels}
+
+
+def obey(lock: Mapping, contracts: Mapping[str, Contract], device) -> dict[str, Choice]:
+    """The choices of a lock; EvidenceError where a version is gone, changed or not proved."""
+    versions = source.read_all(language=device.language)
+    chosen, faults = {}, []
+    for key, entry in lock["kernels"].items():
+        version = versions.get(entry["version"])
+        contract = contracts.get(key.partition(" ")[0])
+        if version is None or contract is None:
+            faults.append(f"{entry['version']}: no longer in the tree")
+        elif meaning(version, contract) != entry["meaning"]:
+            faults.append(f"{entry['version']}: changed since the checkpoint")
+        elif status(version, contract, device.evidence) not in ("proved", "stale"):
+            faults.append(f"{entry['version']}: not proved now")
+        else:
+            chosen[key] = Choice(version, entry["parameters"])
+    if faults:
+        raise EvidenceError("the checkpoint's kernel lock cannot be kept:\n  "
+                            + "\n  ".join(dict.fromkeys(faults))
+                            + "\ncheck out the commit in the log's first record, or resume with "
+                            "--relock to choose kernels anew (no longer bit for bit)")
+    return chosen
