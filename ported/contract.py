@@ -8,6 +8,7 @@ each argument its role, axes and access. A `Sum` output is added to what stands 
 
 import ast
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from ported import expressions
 ROOT = Path(__file__).resolve().parent.parent
 DIRECTIONS = ("forward", "backward", "update")
 ROLES = ("F", "R", "P", "G", "F32", "I32")
+STATEMENTS = ("FLOPS", "BYTES")
 
 
 class ContractError(ValueError):
@@ -50,6 +52,7 @@ class Contract:
     consts: dict[str, float]
     axis_arguments: tuple[str, ...]
     meaning: str = field(repr=False)
+    statements: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -77,12 +80,20 @@ class Contract:
     def outputs(self) -> tuple[Tensor, ...]:
         return tuple(t for t in self.tensors if t.access != "in")
 
+    def stated(self, what: str, axes: Mapping[str, int]) -> int | None:
+        """What the explicit file states about its cost at these axes (`FLOPS`, `BYTES`), if it
+        does: `FLOPS = {"forward": "2*N*C*O", ...}` at module level."""
+        text = self.statements.get(what)
+        return None if text is None else expressions.evaluate(text, axes)
+
     @cached_property
     def digest(self) -> str:
         return hashlib.sha256(self.meaning.encode()).hexdigest()
 
 
 def _without_prose(tree: ast.Module) -> str:
+    tree.body = [node for node in tree.body if not (
+        isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in STATEMENTS)]
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and node.body:
             first = node.body[0]
@@ -177,7 +188,18 @@ class _Reader:
                 raise self.fail(function, f"{tensor.name} as input and as output", expected)
             tensors.setdefault(tensor.name, tensor)
         return Contract(self.path.stem, function.name, tuple(tensors.values()), consts, axes,
-                        meaning)
+                        meaning, self.statements(function.name))
+
+    def statements(self, direction: str) -> dict[str, str]:
+        """FLOPS and BYTES of one direction, where the file states them."""
+        found = {}
+        for node in self.tree.body:
+            match node:
+                case ast.Assign(targets=[ast.Name(id=what)], value=value) if what in STATEMENTS:
+                    stated = ast.literal_eval(value)
+                    if direction in stated:
+                        found[what] = stated[direction]
+        return found
 
 
 def read(path: Path) -> dict[str, Contract]:

@@ -1,0 +1,144 @@
+"""Honest timing and the roofline: interleaved samples, a ratio with its interval, ceilings.
+
+Variants are timed in random order round by round, so that a machine whose speed drifts slows all
+of them; each variant rotates over its own copies of its buffers, together larger than the caches;
+the first variant is timed against itself too, and that ratio is the noise floor of the run.
+"""
+
+import ctypes
+import random
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ported.contract import ROOT, Contract
+from ported.device import DeviceError
+from ported.device.cpu import cache_directory, compiler
+
+ROTATED_BYTES = 96 << 20  # more than the private caches of any CPU here; the shared one is shared
+NOISE = "itself"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Median of a/b over rounds, its 95 % bootstrap interval, and the verdict it allows."""
+
+    median: float
+    low: float
+    high: float
+
+    def verdict(self, noise: float) -> str:
+        """FASTER, SAME, SLOWER or UNSURE of a against b; `noise` is the ratio of like to like."""
+        margin = abs(noise - 1)
+        if self.high < 1 - margin:
+            return "FASTER"
+        if self.low > 1 + margin:
+            return "SLOWER"
+        return "SAME" if self.high - self.low < 0.1 else "UNSURE"
+
+
+def interleave(variants: Mapping[str, Sequence[Callable[[], object]]], rounds: int = 9,
+               least: float = 2e-3, seed: int = 0) -> dict[str, list[float]]:
+    """Seconds a call, one sample a round, of each variant; a variant is its rotated calls.
+
+    A sample runs whole rotations until `least` seconds have passed.
+    """
+    order = random.Random(seed)
+    names = list(variants)
+    repeats = {name: _repeats(calls, least) for name, calls in variants.items()}
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(rounds):
+        order.shuffle(names)
+        for name in names:
+            samples[name].append(_sample(variants[name], repeats[name]))
+    return samples
+
+
+def _sample(calls: Sequence[Callable[[], object]], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        for call in calls:
+            call()
+    return (time.perf_counter() - start) / (repeats * len(calls))
+
+
+def _repeats(calls: Sequence[Callable[[], object]], least: float) -> int:
+    _sample(calls, 1)  # warms code and pages
+    return max(1, int(least / max(_sample(calls, 1) * len(calls), 1e-9)))
+
+
+def ratio(a: Sequence[float], b: Sequence[float], seed: int = 0, draws: int = 1000) -> Ratio:
+    """a over b, paired by round."""
+    pairs = np.asarray(a) / np.asarray(b)
+    picks = np.random.default_rng(seed).integers(0, len(pairs), (draws, len(pairs)))
+    medians = np.median(pairs[picks], axis=1)
+    low, high = np.quantile(medians, [0.025, 0.975])
+    return Ratio(float(np.median(pairs)), float(low), float(high))
+
+
+def contract_bytes(contract: Contract, axes: Mapping[str, int]) -> int:
+    """Distinct bytes the contract requires: each input read, each output written, Sum and InOut
+    both. Where the explicit file states BYTES (an embedding reads few rows of its table), that."""
+    stated = contract.stated("BYTES", axes)
+    if stated is not None:
+        return stated
+    passes = {"in": 1, "out": 1, "sum": 2, "inout": 2}
+    return sum(4 * passes[tensor.access] * int(np.prod(tensor.shape(axes), dtype=np.int64))
+               for tensor in contract.tensors)
+
+
+def contract_operations(contract: Contract, axes: Mapping[str, int]) -> int | None:
+    """Floating-point operations of the products, as the explicit file states in FLOPS."""
+    return contract.stated("FLOPS", axes)
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """Bytes a second of a copy, and float32 operations a second of multiply-adds."""
+
+    bandwidth: float
+    arithmetic: float
+
+    def share(self, nbytes: int, operations: int | None, seconds: float) -> tuple[float, str]:
+        """Share of the roofline, and which roof: the larger of the two floors over the time."""
+        floors = {"memory": nbytes / self.bandwidth, "FMA": (operations or 0) / self.arithmetic}
+        roof = max(floors, key=floors.get)
+        return floors[roof] / seconds, roof
+
+
+def ceilings(threads: int) -> Ceilings:
+    """Measures this machine now: the best of several short runs each."""
+    library = _ceilings_library()
+    elements = 32 << 20
+    arrays = [np.ones(elements, np.float32) for _ in range(2)]
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
+    size, count = ctypes.c_long(elements), ctypes.c_int(threads)
+    copies = [_sample([lambda: library.ceilings_copy(*pointers, size, count)], 1)
+              for _ in range(6)]
+    rounds = 2_000_000
+    out = np.zeros(1 + threads, np.float32)
+    adds = [_sample([lambda: library.ceilings_multiply_add(
+        ctypes.c_void_p(out.ctypes.data), ctypes.c_long(rounds), count)], 1) for _ in range(6)]
+    operations = 2 * 12 * library.ceilings_lanes() * rounds * threads
+    return Ceilings(8 * elements / min(copies), operations / min(adds))
+
+
+def _ceilings_library() -> ctypes.CDLL:
+    source = ROOT / "ported" / "ceilings.c"
+    library = cache_directory() / "cpu" / f"ceilings-{source.stat().st_mtime_ns}.so"
+    if not library.is_file():
+        library.parent.mkdir(parents=True, exist_ok=True)
+        command = [compiler()[0], "-O3", "-march=native", "-fopenmp", "-ffp-contract=fast",
+                   "-shared", "-fPIC", str(source), "-o", str(library)]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode:
+            raise DeviceError(f"{source}: does not compile:\n{result.stderr}")
+    return ctypes.CDLL(str(library))
+
+
+def median(samples: Sequence[float]) -> float:
+    return statistics.median(samples)

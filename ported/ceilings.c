@@ -1,0 +1,40 @@
+// What this machine can do at most, measured in the run that quotes it: the bandwidth of a copy
+// between buffers that no cache holds, and the rate of independent fused multiply-adds.
+#include <stddef.h>
+#include <string.h>
+
+// Each thread copies its own contiguous share; 8 bytes of traffic an element (read and written).
+void ceilings_copy(float* out, const float* inp, long elements, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int part = 0; part < threads; part++) {
+        size_t from = (size_t)elements * part / threads, to = (size_t)elements * (part + 1) / threads;
+        memcpy(out + from, inp + from, (to - from) * sizeof(float));
+    }
+}
+
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+typedef float lanes __attribute__((vector_size(LANES * 4)));
+
+// 12 chains a thread hide the latency of the multiply-add; 2 * 12 * LANES operations a round.
+void ceilings_multiply_add(float* out, long rounds, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int part = 0; part < threads; part++) {
+        lanes sum[12], a = {0}, b = {0};
+        a += out[0] + 0.999f, b += out[0] + 1e-3f;
+        for (int i = 0; i < 12; i++) sum[i] = a * (float)i;
+        for (long round = 0; round < rounds; round++)
+#pragma GCC unroll 12
+            for (int i = 0; i < 12; i++) sum[i] = sum[i] * a + b;
+        lanes total = {0};
+        for (int i = 0; i < 12; i++) total += sum[i];
+        out[1 + part] = total[0];
+    }
+}
+
+int ceilings_lanes(void) { return LANES; }
