@@ -82,11 +82,15 @@ def load(version_name: str, device_folder: str, key: str | None = None) -> dict 
                 found[0] if found else None)
 
 
-def status(version: Version, contract: Contract, device_folder: str) -> str:
-    """proved, stale, void, refused or none (see the head of this file)."""
-    key = meaning(version, contract)
-    record = load(version.name, device_folder, key)
-    if record is None or "checks" not in record:
+def committed(version_name: str, device_folder: str) -> dict | None:
+    """The evidence in the tree, whatever the user measured besides."""
+    path = folders(device_folder)[1] / f"{version_name}.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def judge(record: Mapping, key: str) -> str:
+    """What a record says of a version whose meaning today is `key`."""
+    if "checks" not in record:
         return "none"
     if record.get("meaning") != key:
         return "void"
@@ -94,6 +98,13 @@ def status(version: Version, contract: Contract, device_folder: str) -> str:
         return "refused"
     proved_by = {name: check["version"] for name, check in record["checks"].items()}
     return "proved" if proved_by == current_checks() else "stale"
+
+
+def status(version: Version, contract: Contract, device_folder: str) -> str:
+    """proved, stale, void, refused or none (see the head of this file)."""
+    key = meaning(version, contract)
+    record = load(version.name, device_folder, key)
+    return "none" if record is None else judge(record, key)
 
 
 def write(version: Version, contract: Contract, device_folder: str, proof: Mapping,
