@@ -68,24 +68,28 @@ def folders(device_folder: str) -> tuple[Path, Path]:
 
 
 def load(version_name: str, device_folder: str, key: str | None = None) -> dict | None:
-    """The evidence of a version: the first file with today's meaning, else the first there is."""
-    found = []
-    for folder in folders(device_folder):
-        path = folder / f"{version_name}.json"
-        if path.is_file():
-            try:
-                found.append(json.loads(path.read_text()))
-            except json.JSONDecodeError as error:
-                raise EvidenceError(f"{path}: broken at line {error.lineno}; delete it and run "
-                                    f"`make verify KERNEL={version_name}`") from None
-    return next((record for record in found if record.get("meaning") == key),
-                found[0] if found else None)
+    """The evidence of a version: of all files with today's meaning, the first proof and every
+    timing, the user's own before the committed; where there is none, the first file there is."""
+    found = [record for folder in folders(device_folder)
+             if (record := _read(folder / f"{version_name}.json")) is not None]
+    current = [record for record in found if record.get("meaning") == key]
+    if not current:
+        return found[0] if found else None
+    proof = next((record for record in current if "checks" in record), current[0])
+    return {**proof, "timings": [t for record in current for t in record.get("timings", [])]}
+
+
+def _read(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text()) if path.is_file() else None
+    except json.JSONDecodeError as error:
+        raise EvidenceError(f"{path}: broken at line {error.lineno}; delete it and run "
+                            f"`make verify KERNEL={path.stem}`") from None
 
 
 def committed(version_name: str, device_folder: str) -> dict | None:
     """The evidence in the tree, whatever the user measured besides."""
-    path = folders(device_folder)[1] / f"{version_name}.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    return _read(folders(device_folder)[1] / f"{version_name}.json")
 
 
 def judge(record: Mapping, key: str) -> str:
@@ -112,7 +116,7 @@ def write(version: Version, contract: Contract, device_folder: str, proof: Mappi
     """Stores a proof; timings of the same meaning stay. `committed` writes into the tree."""
     path = folders(device_folder)[1 if committed else 0] / f"{version.name}.json"
     key = meaning(version, contract)
-    old = json.loads(path.read_text()) if path.is_file() else {}
+    old = _read(path) or {}
     timings = old.get("timings", []) if old.get("meaning") == key else []
     store(path, {"version": version.name, "meaning": key, **proof, "timings": timings})
     return path
@@ -123,7 +127,7 @@ def write_timings(version: Version, contract: Contract, device_folder: str, timi
     """Stores timings ({device, axes, parameters, threads, seconds}); one a device and shape."""
     path = folders(device_folder)[1 if committed else 0] / f"{version.name}.json"
     key = meaning(version, contract)
-    record = json.loads(path.read_text()) if path.is_file() else {}
+    record = _read(path) or {}
     if record.get("meaning") != key:
         record = {"version": version.name, "meaning": key}
     merged = {(t["device"], t["threads"], shape_key("", t["axes"])): t
@@ -161,7 +165,7 @@ def fastest(candidates: list[Version], contract: Contract, axes: Mapping[str, in
         for timing in record.get("timings", []) if record.get("meaning") == key else []:
             place = (timing["device"] != device.processor, _distance(axes, timing["axes"]),
                      abs(timing["threads"] - device.threads), timing["device"])
-            tables.setdefault(place, {})[version.name] = timing
+            tables.setdefault(place, {}).setdefault(version.name, timing)
     if not tables:
         best = max(candidates, key=lambda version: version.number)
         return Choice(best, best.configurations()[0])
