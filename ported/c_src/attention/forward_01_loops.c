@@ -1,6 +1,6 @@
 // The definition, a query at a time: scores of the keys up to its own place, softmax, weighted sum.
 //   qkv[b, t, :] = q | k | v, each [H, D],  p = softmax over s <= t of q . k / sqrt(D),
-//   out[b, t, h, :] = sum over s of p[s] v[b, s, h, :],   lse = log of the sum of exp of the scores.
+//   out[b, t, h, :] = sum over s of p[s] v[b, s, h, :],  lse = log of the sum of exp(scores).
 //
 //@ dtype   all=float32
 //@ scratch p F32["T"]
