@@ -25,12 +25,16 @@ class Tensor:
 
     role: str
     axes: str
-    access: str = "whole"  # whole: overwritten; sum: added to; inout: read and overwritten
+    access: str = "whole"  # whole: overwritten; sum: added to; inout: read, overwritten; dyn
 
     @property
     def dims(self) -> list[str]:
         """The axes one by one: `["B", "T", "3*H*D"]`."""
         return self.axes.split()
+
+    def shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
+        """The axes in numbers: `(2, 8, 96)` where sizes has B, T, H and D."""
+        return tuple(eval(dim, {"__builtins__": {}}, sizes) for dim in self.dims)
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,11 @@ class _Access:
         return Tensor(role.name, axes, self.access)
 
 
-@dataclass(frozen=True)
-class _Dyn:
+class _Dyn(Tensor):
     """`Dyn` and `Dyn[I32]`: one element that changes from step to step."""
 
-    role: str = "F32"
-
-    def __getitem__(self, role: Role) -> "_Dyn":
-        return _Dyn(role.name)
+    def __getitem__(self, role: Role) -> Tensor:
+        return Tensor(role.name, "1", "dyn")
 
 
 class Const:
@@ -75,4 +76,4 @@ class Axis:
 F, R, P, G, F32, I32 = map(Role, ("F", "R", "P", "G", "F32", "I32"))
 Sum = _Access("sum")
 InOut = _Access("inout")
-Dyn = _Dyn()
+Dyn = _Dyn("F32", "1", "dyn")

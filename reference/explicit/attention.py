@@ -36,10 +36,10 @@ needs D products and no row. So backward can visit the scores in tiles, in any o
 memory grows with T although time grows with T*T. This page's own code does keep the T*T matrices,
 to be read; the kernels need not.
 
-Source: Vaswani et al., "Attention Is All You Need", 2017 (arXiv:1706.03762), section 3.2. Recomputation
-and delta: Dao, Fu, Ermon, Rudra, Re, "FlashAttention", 2022 (arXiv:2205.14135), appendix B; lse as
-what is saved: Dao, "FlashAttention-2", 2023 (arXiv:2307.08691); the running log-sum-exp: Milakov,
-Gimelshein, 2018 (arXiv:1805.02867).
+Source: Vaswani et al., "Attention Is All You Need", 2017 (arXiv:1706.03762), section 3.2.
+Recomputation and delta: Dao, Fu, Ermon, Rudra, Re, "FlashAttention", 2022 (arXiv:2205.14135),
+appendix B; lse as what is saved: Dao, "FlashAttention-2", 2023 (arXiv:2307.08691); the running
+log-sum-exp: Milakov, Gimelshein, 2018 (arXiv:1805.02867).
 """
 
 from math import sqrt

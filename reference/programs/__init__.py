@@ -1,0 +1,1 @@
+"""Models as lists of named steps; torch-free, no tensors in them."""
