@@ -50,6 +50,9 @@ import torch
 from reference.explicit.softmax import log_sum_exp
 from reference.shapes import F32, Axis, F
 
+# Operations of the products, two a multiply-add (causal: half the square).
+FLOPS = {"forward": "2*B*H*T*(T + 1)*D", "backward": "5*B*H*T*(T + 1)*D"}
+
 
 class Forward(NamedTuple):
     out: F["B T H*D"]

@@ -24,6 +24,9 @@ from typing import NamedTuple
 
 from reference.shapes import I32, Axis, G, P, R, Sum
 
+# Bytes: of wte only the rows of B*T tokens are touched (each counted once a token).
+BYTES = {"forward": "4*(B*T*(2*C + 1) + T*C)", "backward": "4*(B*T*(3*C + 1) + 2*T*C)"}
+
 
 class Forward(NamedTuple):
     out: R["B T C"]

@@ -23,6 +23,9 @@ from typing import NamedTuple
 
 from reference.shapes import F, G, P, Sum
 
+# Operations of the products, two a multiply-add.
+FLOPS = {"forward": "2*N*C*Vp", "backward": "4*N*C*Vp"}
+
 
 class Forward(NamedTuple):
     logits: F["N Vp"]

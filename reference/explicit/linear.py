@@ -24,6 +24,9 @@ from typing import NamedTuple
 
 from reference.shapes import F, G, P, Sum
 
+# Operations of the products, two a multiply-add.
+FLOPS = {"forward": "2*N*C*O", "backward": "4*N*C*O"}
+
 
 class Forward(NamedTuple):
     out: F["N O"]
