@@ -1,0 +1,128 @@
+"""Wrong results made from a case itself, which the gate must refuse (its self-test).
+
+A decoy that float32 cannot tell from the truth (T = 1, equal rows, an input that is already zero) is
+vacuous. The yardstick for that is not the gate's own scale but the explicit function run in plain
+float32: a gate whose bounds had grown too wide would show itself by accepting what is not vacuous.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+
+from checks import gate
+from ported.contract import Contract
+
+BLIND = 64.0  # a decoy is vacuous within so many times plain float32's own error
+
+
+def self_test(contract: Contract, inputs: Mapping, truth: gate.Truth, *, seed: int) -> dict[str, str]:
+    """Decoy -> "rejected", "vacuous" (nothing to tell apart) or "ACCEPTED" (the gate is blind)."""
+    random = np.random.default_rng(seed)
+    noise = _float32_error(contract, inputs, truth)
+    verdicts: dict[str, str] = {}
+    for name in truth.value:
+        for decoy, wrong in _simple(contract, inputs, truth, name, random):
+            _note(verdicts, decoy, _verdict(truth, name, wrong, noise[name]))
+    for decoy, outputs in _ignorant(contract, inputs, random):
+        for name, wrong in outputs.items():
+            _note(verdicts, decoy, _verdict(truth, name, wrong, noise[name]))
+    return verdicts
+
+
+def _note(verdicts: dict[str, str], decoy: str, verdict: str) -> None:
+    order = ("vacuous", "rejected", "ACCEPTED")
+    verdicts[decoy] = max(verdicts.get(decoy, "vacuous"), verdict, key=order.index)
+
+
+def _float32_error(contract, inputs, truth) -> dict[str, np.ndarray]:
+    """Plain float32's own error, as the larger of its RMS over row and column."""
+    arguments = {name: value.float() if gate.rounding._floating(value) else value
+                 for name, value in gate.tensors_of(contract, inputs).items()}
+    errors = {}
+    for name, value in gate.explicit(contract, arguments).items():
+        with np.errstate(invalid="ignore"):
+            error = value.double().numpy() - truth.value[name]
+        square = gate._rows(np.square(np.nan_to_num(error, posinf=0, neginf=0)))
+        pooled = np.maximum(square.mean(1, keepdims=True), square.mean(0, keepdims=True))
+        errors[name] = np.sqrt(pooled).reshape(error.shape)
+    return errors
+
+
+def _verdict(truth, name, wrong, noise) -> str:
+    value = truth.value[name]
+    with np.errstate(all="ignore"):
+        wrong = np.asarray(wrong, np.float64).astype(np.float32)
+        apart = np.abs(wrong - value)
+        same = (apart <= 2.0**-22 * np.abs(value) + BLIND * noise + 2.0**-149) | (wrong == value)
+        same |= np.isnan(wrong) & np.isnan(value) | np.isinf(truth.scale[name])
+        same |= (np.abs(value) >= gate.LARGEST["float32"]) & (np.sign(wrong) == np.sign(value))
+    if same.all():
+        return "vacuous"
+    return "rejected" if gate.judge(truth, name, wrong)[0] else "ACCEPTED"
+
+
+def _simple(contract, inputs, truth, name, random) -> Iterator[tuple[str, np.ndarray]]:
+    value = truth.value[name]
+    finite = np.nan_to_num(value, posinf=0, neginf=0)
+    yield "zeros", np.zeros_like(value)
+    yield "mean", np.full_like(value, finite.mean())
+    yield "sign flip", -value
+    yield "7 % too large", 1.07 * value
+    yield "shuffled", random.permutation(value.reshape(-1)).reshape(value.shape)
+    yield "transposed", value.T.reshape(value.shape)
+    yield "rolled by an element", np.roll(value, 1)
+    if value.ndim > 1:
+        yield "rolled by a row", np.roll(value, 1, 0)
+    for other, array in inputs.items():
+        if isinstance(array, np.ndarray) and array.size == value.size and array.dtype.kind == "f":
+            yield "copy of an input", array.reshape(value.shape)
+    yield from _damaged(value, random)
+
+
+def _damaged(value, random) -> Iterator[tuple[str, np.ndarray]]:
+    at = random.integers(value.size)
+    for what, number in (("one NaN", np.nan), ("one Inf", np.inf)):
+        yield what, _with(value, at, number)
+    yield "all NaN", np.full_like(value, np.nan)
+    yield "one element 1 % off", _with(value, at, 1.01 * value.reshape(-1)[at])
+    rows = gate._rows(value)
+    row, column = (int(random.integers(n)) for n in rows.shape)
+    dropped = rows.copy()
+    dropped[row] = 0
+    yield "one dropped row", dropped.reshape(value.shape)
+    dropped = rows.copy()
+    dropped[row // 64 * 64:row // 64 * 64 + 64, column // 64 * 64:column // 64 * 64 + 64] = 0
+    yield "one dropped tile", dropped.reshape(value.shape)
+
+
+def _with(value, at, number):
+    changed = value.copy()
+    changed.reshape(-1)[at] = number
+    return changed
+
+
+def _ignorant(contract: Contract, inputs: Mapping, random) -> Iterator[tuple[str, dict]]:
+    """Outputs of an operation that ignores one input, or that is given other inputs."""
+    def run(changed: dict) -> dict[str, np.ndarray]:
+        arguments = gate.tensors_of(contract, {**inputs, **changed})
+        return {name: value.numpy() for name, value in gate.explicit(contract, arguments).items()}
+
+    floats = {name: array for name, array in inputs.items()
+              if isinstance(array, np.ndarray) and array.dtype.kind == "f"}
+    yield "other inputs", run({name: random.permutation(array.reshape(-1)).reshape(array.shape)
+                               for name, array in floats.items()})
+    for name, array in inputs.items():
+        if name in contract.axis_arguments:
+            continue
+        if name in floats:
+            finite = np.where(np.isfinite(array), array, 0)
+            for how, number in (("0", 0), ("1", 1), ("its mean", finite.mean())):
+                yield f"{name} taken as {how}", run({name: np.full_like(array, number)})
+        elif isinstance(array, np.ndarray):
+            yield f"{name} taken as 0", run({name: np.full_like(array, array.min())})
+        else:
+            yield f"{name} taken as 0", run({name: 0.0})
+
+
+__all__ = ["self_test", "torch"]

@@ -1,0 +1,303 @@
+"""The gate: the one comparator by which every result in this project is judged.
+
+`truth_of` runs an explicit function in float64 and measures how large an honest float32 error is,
+element by element (rounding.py says how). `judge` holds a result against it:
+
+1. class: NaN, +Inf and -Inf stand exactly where the truth has them;
+2. element: |got - truth| <= u |truth| + SLACK * scale, and nothing absolute beside it: the only floor
+   is half of the smallest denormal, and only where the truth is not an exact zero;
+3. against stock: the error's RMSE, over the whole tensor and its worst row, column and 64 x 64 tile, is
+   at most twice that of PyTorch's own float32 result;
+4. bias: errors average out as round-to-nearest makes them;
+5. `self_test`: wrong results, made from the case itself, are refused (decoys.py).
+
+Every comparison asks "is it within?", never "is it beyond?", so that a NaN fails.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from checks import rounding
+from ported.contract import Contract
+
+SLACK = 2.5  # c of verification.md; calibrated by `python -m checks.gate --calibrate`
+STOCK = 2.0  # RMSE over stock's
+UNITS = {"float32": 2.0**-24, "bfloat16": 2.0**-8}
+LARGEST = {"float32": rounding.LARGEST, "bfloat16": 3.3961775292304957e38}
+TINIEST = {"float32": 2.0**-150, "bfloat16": 2.0**-134}
+SAMPLES = 8
+PICKED = 8192  # elements that the bias is taken over
+EPSILON = 1e-300
+
+
+class Finding(NamedTuple):
+    """One refusal. `message`: where, what was found, what was expected. `ratio`: over the bound."""
+
+    check: str
+    output: str
+    message: str
+    ratio: float
+
+
+@dataclass
+class Habit:
+    """How honest errors of one output behave together, from the samples.
+
+    `logs`: standard deviation of the log of each figure of `_figures` from sample to sample.
+    `bias`: root mean square over samples of each figure of `_biases`.
+    """
+
+    logs: np.ndarray
+    bias: np.ndarray
+
+
+@dataclass
+class Truth:
+    """Truth and size of an honest float32 error, element by element, of each floating output.
+
+    `terms`: over how many terms a `Sum` output adds (as many additions may round at its start).
+    """
+
+    value: dict[str, np.ndarray]
+    scale: dict[str, np.ndarray]
+    terms: dict[str, float] = field(default_factory=dict)
+    habits: dict[str, Habit] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)  # pooled sample spread over propagated
+
+
+def tensors_of(contract: Contract, inputs: Mapping) -> dict:
+    """Arguments of the explicit function: floats in float64, integers in int64."""
+    made = {}
+    for name, value in inputs.items():
+        if name in contract.axis_arguments:
+            made[name] = int(value)
+        elif name in contract.consts:
+            made[name] = float(value)
+        else:
+            array = np.asarray(value)
+            kind = np.float64 if array.dtype.kind == "f" else np.int64
+            made[name] = torch.from_numpy(np.array(array, kind))
+    return made
+
+
+def explicit(contract: Contract, arguments: Mapping, mode=None) -> dict[str, torch.Tensor]:
+    """The explicit function's outputs by name, on tensors, under a rounding mode or none."""
+    module = importlib.import_module(f"reference.explicit.{contract.operation}")
+    function = getattr(module, contract.direction)
+    return rounding.run(lambda: function(**arguments), mode)
+
+
+def truth_of(contract: Contract, inputs: Mapping, *, seed: int = 0,
+             samples: int | None = None) -> Truth:
+    """Float64 truth of every floating output, and the measured scale of honest float32 errors.
+
+    `inputs` by argument name, as the kernel receives them. `Sum` outputs give the increment.
+    """
+    arguments = tensors_of(contract, inputs)
+    spread = rounding.Propagate()
+    values = explicit(contract, arguments, spread)
+    truth = Truth({}, {}, {name: float(max(spread.terms, 1)) for name in values})
+    sampled = [explicit(contract, arguments, rounding.Sample(spread.spreads, seed + k))
+               for k in range(samples or SAMPLES)]
+    narrow = (explicit(contract, arguments, rounding.Sample(spread.spreads, 0, True))
+              if spread.overflows else {})
+    for name, value in values.items():
+        variance = spread.variance(value)
+        variance = torch.zeros_like(value) if variance is None else variance
+        truth.value[name] = value.numpy()
+        errors = [(sample[name] - value).numpy() for sample in sampled]
+        scale, truth.shares[name] = _pooled(variance.numpy(), errors)
+        if narrow:
+            scale[np.isfinite(truth.value[name]) & ~narrow[name].isfinite().numpy()] = np.inf
+        truth.scale[name] = scale
+        truth.habits[name] = _habit(truth.value[name], scale, errors)
+    return truth
+
+
+def _rows(array: np.ndarray) -> np.ndarray:
+    """As a matrix: leading axes merged; a vector is a column."""
+    return array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1)
+
+
+def _pooled(variance: np.ndarray, errors: list[np.ndarray]) -> tuple[np.ndarray, float]:
+    """The scale: the propagated spread, enlarged where the samples' is larger.
+
+    The samples see correlation but are few, so that their excess is pooled over the whole tensor, over
+    rows and over columns, and the largest of the three counts.
+    """
+    safe = np.where((variance > 0) & np.isfinite(variance), variance, np.inf)
+    with np.errstate(invalid="ignore", over="ignore"):
+        excess = _rows(sum(np.nan_to_num(e * e, posinf=0.0) for e in errors) / len(errors) / safe)
+    known = _rows(np.isfinite(safe))
+    whole = excess.sum() / max(known.sum(), 1)
+    by_row = excess.sum(1, keepdims=True) / np.maximum(known.sum(1, keepdims=True), 1)
+    by_column = excess.sum(0, keepdims=True) / np.maximum(known.sum(0, keepdims=True), 1)
+    factor = np.maximum(np.maximum(by_row, by_column), max(whole, 1.0))
+    scale = np.sqrt(variance.reshape(factor.shape) * factor).reshape(variance.shape)
+    return scale, float(np.sqrt(whole))
+
+
+def _ulp(value: np.ndarray, unit: float) -> np.ndarray:
+    return np.ldexp(unit, np.frexp(value)[1])
+
+
+def _figures(error: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """RMS of error over its expected size: whole, worst row, worst column, worst 64 x 64 tile."""
+    with np.errstate(invalid="ignore"):
+        square = _rows(np.square(np.where(size > 0, error / np.maximum(size, EPSILON), 0.0)))
+    rows, columns = (np.arange(0, n, 64) for n in square.shape)
+    counts = [np.diff([*edges, n]) for edges, n in zip((rows, columns), square.shape, strict=True)]
+    tiles = np.add.reduceat(np.add.reduceat(square, rows, 0), columns, 1) / np.outer(*counts)
+    means = [square.mean(), square.mean(1).max(), square.mean(0).max(), tiles.max()]
+    return np.sqrt(np.maximum(means, EPSILON))
+
+
+def _picked(value: np.ndarray) -> np.ndarray:
+    """Flat indices of up to PICKED elements whose mantissas differ (equal ones round alike)."""
+    flat = value.reshape(-1)
+    index = np.arange(0, flat.size, -(-flat.size // PICKED) if flat.size else 1)
+    index = index[np.isfinite(flat[index]) & (np.abs(flat[index]) > 2.0**-126)]
+    return index[np.unique(np.frexp(flat[index])[0], return_index=True)[1]]
+
+
+def _biases(error, value, size, unit) -> tuple[np.ndarray, np.ndarray]:
+    """Mean error away from zero, and upward, in ulps, each element weighed by how exact it is."""
+    ulp = _ulp(value, unit)
+    share = error / (ulp + size)
+    weight = ulp / (ulp + size)
+    return np.array([(share * np.sign(value)).mean(), share.mean()]), weight
+
+
+def _habit(value, scale, errors) -> Habit:
+    unit = UNITS["float32"]
+    size = unit * np.abs(value) + scale
+    size = np.where(np.isfinite(size), size, 0.0)
+    figures = [np.log(_figures(np.nan_to_num(e, posinf=0, neginf=0), size)) for e in errors]
+    pick = _picked(value)
+    biases = np.zeros((1, 2))
+    if pick.size:
+        flat = [array.reshape(-1)[pick] for array in (value, scale, *errors)]
+        biases = np.array([_biases(e, flat[0], flat[1], unit)[0] for e in flat[2:]])
+    return Habit(np.std(figures, 0), np.sqrt((np.nan_to_num(biases) ** 2).mean(0)))
+
+
+def judge(truth: Truth, output: str, got: np.ndarray, *, start: np.ndarray | None = None,
+          stock: np.ndarray | None = None, dtype: str = "float32") -> tuple[list[Finding], float]:
+    """Findings (none: accepted) and the worst error over its bound.
+
+    `start`: what stood in a `Sum` buffer before. `stock`: PyTorch's own result of the same dtype.
+    """
+    value, scale, bound = _bound(truth, output, start, dtype)
+    got = np.asarray(got)
+    if got.shape != value.shape:
+        message = f"{output}: found shape {got.shape}, expected {value.shape}"
+        return [Finding("class", output, message, np.inf)], np.inf
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = got.astype(np.float64) - value
+        findings = _classes(output, got, value, bound, dtype)
+        if findings:
+            return findings, np.inf
+        judged = np.isfinite(value) & np.isfinite(got) & np.isfinite(bound)
+        error = np.where(judged, error, 0.0)
+        findings, ratio = _elements(output, got, value, bound, error)
+        if stock is not None:
+            findings += _against_stock(truth, output, value, scale, error, stock, dtype)
+        findings += _bias(truth, output, value, scale, error, judged, dtype)
+    return findings, ratio
+
+
+def _bound(truth, output, start, dtype):
+    value, scale = truth.value[output], truth.scale[output]
+    unit = UNITS[dtype]
+    moving = (scale > 0) | (value != 0)
+    if start is not None:
+        start = np.asarray(start, np.float64)
+        value = value + start
+        additions = truth.terms.get(output, 1.0)
+        scale = np.where(moving, np.hypot(scale, np.sqrt(additions) * rounding.UNIT * start), 0.0)
+    with np.errstate(invalid="ignore"):
+        bound = np.where(moving, unit * np.abs(value) + SLACK * scale + TINIEST[dtype], 0.0)
+    return value, scale, bound
+
+
+def _where(mask: np.ndarray, weight: np.ndarray | None = None) -> tuple[int, ...]:
+    flat = np.argmax(mask if weight is None else np.where(mask, weight, -np.inf))
+    return tuple(int(i) for i in np.unravel_index(flat, mask.shape))
+
+
+def _classes(output, got, value, bound, dtype) -> list[Finding]:
+    largest = LARGEST[dtype]
+    for kind, found, expected, allowed in (
+        ("NaN", np.isnan(got), np.isnan(value), np.isnan(value)),
+        ("+Inf", got == np.inf, value - bound >= largest, value + bound >= largest),
+        ("-Inf", got == -np.inf, value + bound <= -largest, value - bound <= -largest),
+    ):
+        free = np.isinf(bound) & np.isfinite(value)
+        wrong = ~free & ((found & ~allowed) | (expected & ~found))
+        if wrong.any():
+            at = _where(wrong)
+            message = (f"{output}{list(at)}: found {got[at]:.9g}, expected {value[at]:.9g}; {kind} "
+                       f"misplaced in {wrong.sum()} of {wrong.size} elements")
+            return [Finding("class", output, message, np.inf)]
+    return []
+
+
+def _elements(output, got, value, bound, error) -> tuple[list[Finding], float]:
+    size = np.abs(error)
+    within = size <= bound
+    ratio = np.where(size == 0, 0.0, size / np.maximum(bound, EPSILON))
+    worst = float(ratio.max(initial=0.0))
+    if within.all():
+        return [], worst
+    at = _where(~within, ratio)
+    message = (f"{output}{list(at)}: found {got[at]:.9g}, expected {value[at]:.9g} within "
+               f"{bound[at]:.3g}, {ratio[at]:.3g} times that; {(~within).sum()} of {within.size} "
+               "elements beyond their bound")
+    return [Finding("element", output, message, worst)], worst
+
+
+def _against_stock(truth, output, value, scale, error, stock, dtype) -> list[Finding]:
+    unit = UNITS[dtype]
+    size = unit * np.abs(value) + scale
+    size = np.where(np.isfinite(size), size, 0.0)
+    ours = _figures(error, size)
+    theirs = _figures(np.nan_to_num(np.asarray(stock, np.float64) - value, posinf=0, neginf=0), size)
+    floor = _figures(unit * np.abs(np.nan_to_num(value, posinf=0, neginf=0)), size)
+    logs = truth.habits[output].logs if output in truth.habits else np.full(4, 1.0)
+    allowed = STOCK * np.maximum(theirs, floor) * np.exp(9 * logs)
+    for what, a, b in zip(("whole tensor", "worst row", "worst column", "worst 64 x 64 tile"),
+                          ours, allowed, strict=True):
+        if not a <= b:
+            message = (f"{output}, {what}: found an RMS error of {a:.3g} of its expected size, "
+                       f"expected at most {b:.3g} (twice stock PyTorch's, or half an ulp)")
+            return [Finding("stock", output, message, float(a / b))]
+    return []
+
+
+def _bias(truth, output, value, scale, error, judged, dtype) -> list[Finding]:
+    pick = _picked(np.where(judged, value, 0.0))
+    if pick.size < 64:
+        return []
+    value, scale, error = (array.reshape(-1)[pick] for array in (value, scale, error))
+    means, weight = _biases(error, value, scale, UNITS[dtype])
+    habit = truth.habits[output].bias if output in truth.habits else np.zeros(2)
+    chance = np.sqrt((weight**2).sum() / 12) / pick.size
+    allowed = 6 * (chance + habit) + 0.1 * (1 - weight.mean())
+    for what, mean, limit in zip(("away from zero", "upward"), means, allowed, strict=True):
+        if not abs(mean) <= limit:
+            message = (f"{output}: found errors of {mean:.3g} ulp on average {what}, expected at most "
+                       f"{limit:.2g} as rounding to nearest gives, over {pick.size} elements")
+            return [Finding("bias", output, message, float(abs(mean) / limit))]
+    return []
+
+
+def self_test(contract: Contract, inputs: Mapping, truth: Truth, *, seed: int) -> dict[str, str]:
+    """What the gate says of wrong results made from this case, by decoy: rejected, vacuous, ACCEPTED."""
+    from checks import decoys
+
+    return decoys.self_test(contract, inputs, truth, seed=seed)

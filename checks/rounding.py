@@ -1,0 +1,371 @@
+"""How large an honest float32 error is: measured by running the explicit function in float64.
+
+No operation is known by name here. A TorchDispatchMode sees every elementary step of an explicit
+function and says what float32 would do there, twice over:
+
+* `Propagate` carries beside every tensor the variance of its error. A step hands on its arguments'
+  variances (by a finite difference of the step itself, so curvature counts; linear steps apply
+  themselves) and adds its own rounding, (u |z|)^2 with u = 2^-24. It is smooth, but believes that
+  errors are independent.
+* `Sample` multiplies every result by a random 1 + u xi. What comes out is rough, but knows that one
+  error in a row's statistic reaches all elements of the row.
+
+A sum of terms t_k with running sums s_k has the error variance u^2 (sum s_k^2 + sum t_k^2), whichever
+step computes it (sum, mean, product, index_add). The order belongs to the kernel, therefore
+sum s_k^2 is the larger of the given order's and of a random order's expectation,
+(n+1) (Q/6 + S^2/3) with S = sum t_k, Q = sum t_k^2. Equal terms are dithered by nothing: adding one
+constant rounds the same way each time until the exponent changes, so that errors add up like u n S/2;
+`_drift` adds that where the terms' spread is below the running sum's last place.
+
+Sources: Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., sections 3.1 and 4.2;
+Parker, "Monte Carlo Arithmetic", 1997; Higham and Mary, SIAM J. Sci. Comput. 41 (2019) A2815.
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+UNIT = 2.0**-24  # unit round-off of float32, the declared accumulator
+TINY = 2.0**-150  # half the smallest denormal: gradual underflow is honest, flushing to zero is not
+LARGEST = 3.4028235677973366e38  # from here on (largest float32 + half an ulp) the result is Inf
+CHUNKS = 8  # points at which a product's running sums are looked at
+
+# Moves numbers without rounding them; variances move the same way.
+MOVES = frozenset("""
+    view _unsafe_view reshape t transpose permute expand slice select unsqueeze squeeze split unbind
+    split_with_sizes cat stack clone index index_select gather embedding tril triu flip roll narrow
+    contiguous _to_copy alias detach as_strided unfold diagonal repeat copy_ index_put_ index_put
+    masked_select lift_fresh lift_fresh_copy select_scatter slice_scatter chunk
+    where masked_fill masked_fill_ constant_pad_nd zero_ fill_""".split())
+FILLS = frozenset("masked_fill masked_fill_ constant_pad_nd fill_".split())
+FRESH = frozenset("""zeros zeros_like new_zeros ones ones_like new_ones empty empty_like new_empty full
+    full_like new_full arange scalar_tensor""".split())
+# Roundings of one elementary step; kernels' exp and tanh are good to about 2 units, and a division
+# may be a multiplication by the rounded reciprocal.
+WEIGHTS = {
+    **dict.fromkeys("amax amin max min maximum minimum clamp clamp_min clamp_max relu neg abs sign "
+                    "floor ceil round nan_to_num".split(), 0.0),
+    **dict.fromkeys("exp exp2 expm1 log log2 log1p tanh sigmoid sin cos erf rsqrt pow".split(), 2.0),
+    **dict.fromkeys("div reciprocal".split(), 1.5),
+}
+
+
+class UnknownStep(ValueError):
+    """An explicit function took a step whose float32 error is not known here."""
+
+
+def _drift(total, squares, count):
+    """Variance, in units of u^2, of the rounding of `count` equal terms; 0 where terms differ."""
+    spread = (squares / count - (total / count) ** 2).clamp_min(0)
+    dither = spread / (2 * UNIT * total) ** 2  # spread of the terms against the sum's last place
+    return (count * total / 2) ** 2 / (1 + dither.nan_to_num(posinf=1e300)) ** 2
+
+
+def accumulation(total, squares, count, walked):
+    """Error variance of a sum in units of u^2: any honest order, and the rounding of its terms."""
+    any_order = (count + 1) * (squares / 6 + total * total / 3)
+    running = torch.maximum(any_order, walked) + _drift(total, squares, count.clamp_min(1))
+    return torch.where(count > 1, running, 0.0) + squares
+
+
+def _counted(terms, total, whole: int, count: Callable):
+    """How many terms are not zero (adding a zero rounds nothing)."""
+    if any(bool((term == 0).any()) for term in terms):
+        return count()
+    return torch.full_like(total, whole)
+
+
+def _sum_last(terms):
+    """Sum over the last axis of `terms`, and its error variance in units of u^2."""
+    running = terms.cumsum(-1)
+    total = running[..., -1].clone()
+    count = _counted([terms], total, terms.shape[-1], lambda: (terms != 0).sum(-1).to(terms))
+    return total, accumulation(total, (terms * terms).sum(-1), count, (running * running).sum(-1))
+
+
+def _product(a, b):
+    """a @ b (two or more axes) in a few pieces, and its error variance in units of u^2."""
+    depth = a.shape[-1]
+    squares = (a * a) @ (b * b)
+    edges = torch.linspace(0, depth, min(CHUNKS, max(depth, 1)) + 1).round().int().tolist()
+    total, walked = torch.zeros_like(squares), squares * (depth / (6 * CHUNKS))
+    for start, stop in zip(edges, edges[1:], strict=False):
+        after = total + a[..., start:stop] @ b[..., start:stop, :]
+        walked += (stop - start) / 3 * (total * total + total * after + after * after)
+        total = after
+    count = _counted([a, b], total, depth,
+                     lambda: ((a != 0).float() @ (b != 0).float()).to(total))
+    return total, accumulation(total, squares, count, walked)
+
+
+def _index_add(target, axis, index, source):
+    """Rows of `source` added to rows of `target`: value, error variance in units of u^2, counts."""
+    zero = torch.zeros_like(target)
+    total = target.index_add(axis, index, source)
+    squares = (target * target).index_add(axis, index, source * source)
+    count = (target != 0).to(source).index_add(axis, index, (source != 0).to(source))
+    return total, accumulation(total, squares, count, zero)
+
+
+def _norm(x, order=2, dim=None, keepdim=False, *, dtype=None):
+    if order != 2:
+        raise UnknownStep(f"found a norm of order {order}; expected order 2")
+    return (x * x).sum(dim, keepdim=keepdim).sqrt()
+
+
+def _log_sum_exp(x, dim, keepdim=False):
+    largest = x.amax(dim, keepdim=True)
+    largest = torch.where(largest.isfinite(), largest, 0.0)
+    total = torch.exp(x - largest).sum(dim, keepdim=True).log() + largest
+    return total if keepdim else total.squeeze(dim)
+
+
+def _softmax(x, dim, half_to_float=False):
+    weights = torch.exp(x - x.amax(dim, keepdim=True))
+    return weights / weights.sum(dim, keepdim=True)
+
+
+# Composite steps, rewritten in elementary ones.
+REWRITES = {
+    "addmm": lambda c, a, b: c + a @ b, "baddbmm": lambda c, a, b: c + a @ b,
+    "mv": lambda a, b: (a @ b[:, None])[:, 0], "dot": lambda a, b: (a * b).sum(),
+    "linalg_vector_norm": _norm, "norm": _norm, "logsumexp": _log_sum_exp, "_softmax": _softmax,
+    "_log_softmax": lambda x, dim, _: x - _log_sum_exp(x, dim, True),
+}
+SUMS = frozenset("sum mean mm bmm index_add index_add_".split())
+
+
+def _floating(value) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+class _Mode(TorchDispatchMode):
+    """Sorts each step into move, sum or elementwise, and leaves the rest to the subclass."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        if name in REWRITES:
+            with self:
+                return REWRITES[name](*args, **kwargs)
+        if name in MOVES or name in FRESH:
+            return self.move(func, name, args, kwargs)
+        if name in SUMS:
+            return self.sum(func, name, args, kwargs)
+        tensors = [a for a in args if _floating(a)]
+        weight = WEIGHTS.get(name.rstrip("_"), 1.0)
+        if not tensors or (weight and not _shaped_like(tensors, func, args, kwargs)):
+            return self.other(func, name, args, kwargs)
+        return self.elementwise(func, name, args, kwargs, weight)
+
+    def other(self, func, name, args, kwargs):
+        result = func(*args, **kwargs)
+        if _floating(result):
+            raise UnknownStep(f"explicit step {func}: its float32 error is not known; add it to "
+                              "MOVES, WEIGHTS, REWRITES or SUMS of checks/rounding.py")
+        return result
+
+
+def _shaped_like(tensors, func, args, kwargs) -> bool:
+    """Whether a step not known by name is elementwise: its result has its arguments' shape."""
+    return not any(tag in str(func) for tag in ("scatter", "cum", "reduce", "prod", "var", "std"))
+
+
+class Propagate(_Mode):
+    """Computes in float64 and carries the variance of every tensor's float32 error beside it."""
+
+    def __init__(self, products: float = UNIT):
+        super().__init__()
+        self.known: dict[int, tuple] = {}  # id -> (tensor, kept alive; variance)
+        self.spreads: list[torch.Tensor] = []  # of each sum in turn, for Sample
+        self.extra = max((products / UNIT) ** 2 - 1, 0.0)
+        self.work = 0  # elements computed, a product's multiplications counted as a twentieth
+        self.terms = 1  # of the longest sum
+        self.overflows = False  # some step left float32's range
+
+    def variance(self, tensor):
+        entry = self.known.get(id(tensor))
+        return None if entry is None else entry[1]
+
+    def _keep(self, tensor, variance):
+        self.known[id(tensor)] = (tensor, variance)
+        return tensor
+
+    def move(self, func, name, args, kwargs):
+        result = func(*args, **kwargs)
+        if name in FRESH:
+            return self._keep(result, torch.zeros_like(result)) if _floating(result) else result
+        moved = [self._moved(value) for value in args]
+        if not any(flag for _, flag in moved):
+            return result
+        values = [value for value, _ in moved]
+        if name in FILLS:
+            values[-1] = 0.0
+        variances = func(*values, **kwargs)
+        many = isinstance(result, list | tuple)
+        pairs = zip(result, variances, strict=True) if many else [(result, variances)]
+        for tensor, variance in pairs:
+            if _floating(tensor):
+                self._keep(tensor, variance)
+        return result
+
+    def _moved(self, value):
+        """An argument's variance in its place, and whether it has one."""
+        if isinstance(value, list | tuple) and any(_floating(part) for part in value):
+            parts = [self._moved(part) for part in value]
+            return [part for part, _ in parts], any(flag for _, flag in parts)
+        if not _floating(value):
+            return value, False
+        variance = self.variance(value)
+        return (torch.zeros_like(value), False) if variance is None else (variance, True)
+
+    def sum(self, func, name, args, kwargs):
+        if name in ("sum", "mean"):
+            total, own, carried = self._sum(*args, mean=name == "mean", **kwargs)
+        elif name in ("mm", "bmm"):
+            total, own, carried = self._multiply(*args)
+        else:
+            total, own, carried = self._scatter(*args)
+        own = torch.where(total.isfinite(), own, 0.0).nan_to_num_(0.0, posinf=torch.inf)
+        own = own * UNIT**2 + torch.where(own > 0, TINY**2, 0.0)
+        self.spreads.append(own.sqrt())
+        self._note(total)
+        variance = own if carried is None else own + carried.nan_to_num(posinf=torch.inf)
+        if name.endswith("_"):
+            args[0].copy_(total)
+            known = self.variance(args[0])
+            return args[0] if known is None else (known.copy_(variance), args[0])[1]
+        return self._keep(total, variance)
+
+    def _sum(self, x, dim=None, keepdim=False, *, dtype=None, mean=False):
+        axes = list(range(x.ndim)) if dim in (None, []) else dim
+        axes = sorted(a % x.ndim for a in ([axes] if isinstance(axes, int) else axes))
+        rest = [a for a in range(x.ndim) if a not in axes]
+        shape = [x.shape[a] for a in rest]
+        kept = [1 if a in axes else n for a, n in enumerate(x.shape)] if keepdim else shape
+        terms = x.permute(*rest, *axes).reshape(*shape, -1)
+        self.terms = max(self.terms, terms.shape[-1])
+        total, own = _sum_last(terms)
+        count = terms.shape[-1] if mean else 1
+        variance = self.variance(x)
+        carried = None if variance is None else variance.sum(axes, keepdim=keepdim) / count**2
+        total, own = total / count, own / count**2
+        if mean:
+            own = own + total * total
+        return total.reshape(kept), own.reshape(kept), carried
+
+    def _multiply(self, a, b):
+        self.work += a.numel() * b.shape[-1] // 20
+        self.terms = max(self.terms, a.shape[-1])
+        total, own = _product(a, b)
+        va, vb = self.variance(a), self.variance(b)
+        carried = [p @ q for p, q in ((va, b * b), (None if vb is None else a * a, vb))
+                   if p is not None and q is not None]
+        if self.extra:
+            own = own + self.extra * ((a * a) @ (b * b))
+        return total, own, sum(carried) if carried else None
+
+    def _scatter(self, target, axis, index, source):
+        total, own = _index_add(target, axis, index, source)
+        self.terms = max(self.terms, index.numel())
+        (before, _), (added, _) = self._moved(target), self._moved(source)
+        return total, own, before.index_add(axis, index, added)
+
+    def elementwise(self, func, name, args, kwargs, weight):
+        plain = getattr(torch.ops.aten, name[:-1]) if name.endswith("_") else func
+        result = plain(*args, **kwargs)
+        first = result[0] if isinstance(result, tuple) else result
+        variance = (first * (UNIT * weight)) ** 2
+        if weight:
+            variance += torch.where(first == 0, 0.0, TINY**2)
+        for tensor in {id(a): a for a in args if _floating(a)}.values():
+            known = self.variance(tensor)
+            if known is not None:
+                step = known.sqrt()
+                moved = plain(*(a + step if a is tensor else a for a in args), **kwargs)
+                moved = moved[0] if isinstance(moved, tuple) else moved
+                variance = variance + (moved - first) ** 2
+        variance = torch.where(first.isfinite(), variance.nan_to_num_(torch.inf, torch.inf), 0.0)
+        self._note(first)
+        if name.endswith("_"):
+            args[0].copy_(first)
+            known = self.variance(args[0])
+            if known is not None:
+                known.copy_(variance)
+            return args[0]
+        self._keep(first, variance)
+        return result
+
+    def _note(self, result):
+        self.work += result.numel()
+        if not self.overflows and result.numel():
+            low, high = torch.aminmax(result)
+            self.overflows = not (low > -LARGEST and high < LARGEST)
+
+
+@cache
+def _pool(size: int, weight: float) -> torch.Tensor:
+    """Random numbers of mean 0 and variance 1 for weight 0, else 1 + weight u times them."""
+    generator = torch.Generator().manual_seed(20240520)
+    flat = torch.rand(size, generator=generator, dtype=torch.float64).sub_(0.5).mul_(12**0.5)
+    return flat.mul_(weight * UNIT).add_(1.0) if weight else flat
+
+
+class Sample(_Mode):
+    """Computes in float64 with a random error of float32's size after every step.
+
+    `spreads` are those of a Propagate over the same function and inputs. With `narrow` there is no
+    error, but what leaves float32's range becomes Inf.
+    """
+
+    def __init__(self, spreads, seed: int, narrow: bool = False):
+        super().__init__()
+        self.spreads = iter(spreads)
+        self.random = torch.Generator().manual_seed(seed)
+        self.narrow = narrow
+
+    def _errors(self, result, weight=0.0):
+        size = result.numel()
+        pool = _pool(max(1 << 18, 1 << (2 * size).bit_length()), weight)
+        start = int(torch.randint(len(pool) - size + 1, (), generator=self.random))
+        return pool[start:start + size].view(result.shape)
+
+    def _narrowed(self, result):
+        return result.masked_fill_(result >= LARGEST, torch.inf).masked_fill_(
+            result <= -LARGEST, -torch.inf)
+
+    def move(self, func, name, args, kwargs):
+        return func(*args, **kwargs)
+
+    def sum(self, func, name, args, kwargs):
+        result, spread = func(*args, **kwargs), next(self.spreads)
+        if self.narrow:
+            return self._narrowed(result)
+        return result.addcmul_(spread, self._errors(result))
+
+    def elementwise(self, func, name, args, kwargs, weight):
+        result = func(*args, **kwargs)
+        if self.narrow and _floating(result):
+            return self._narrowed(result)
+        if weight:
+            result.mul_(self._errors(result, weight))
+        return result
+
+
+def run(function: Callable, mode: TorchDispatchMode | None = None) -> dict[str, torch.Tensor]:
+    """The function's results by name, under `mode`, without gradients and on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            if mode is None:
+                return function()._asdict()
+            with mode:
+                return function()._asdict()
+    finally:
+        torch.set_num_threads(threads)
+
+
+__all__ = ["LARGEST", "TINY", "UNIT", "Propagate", "Sample", "UnknownStep", "partial", "run"]
