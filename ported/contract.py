@@ -1,6 +1,6 @@
 """The contract of an operation, read from its explicit file as syntax; the file is never imported.
 
-`reference/explicit/layernorm.py` has `def forward(inp: R["N C"], ..., eps: Const = 1e-5) -> Forward`
+`reference/explicit/layernorm.py` has `def forward(inp: R["N C"], eps: Const = 1e-5) -> Forward`
 and `class Forward(NamedTuple)` with `out: F["N C"]`. From that follow operation, direction, and for
 each argument its role, axes and access. A `Sum` output is added to what stands in its buffer, an
 `InOut` is read and written, every other output overwrites.

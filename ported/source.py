@@ -261,8 +261,8 @@ def _split_axes(text: str) -> tuple[str, ...]:
 
 def _parameters(path: Path, text: str, function: str) -> tuple[Parameter, ...]:
     code = _COMMENT.sub(" ", text)
-    match = re.search(rf"\bvoid\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?{function}\s*\(([^)]*)\)\s*{{",
-                      code)
+    bounds = r"(?:__launch_bounds__\s*\([^)]*\)\s*)?"
+    match = re.search(rf"\bvoid\s+{bounds}{function}\s*\(([^)]*)\)\s*{{", code)
     if not match:
         found = ", ".join(re.findall(r"\bvoid\s+(\w+)\s*\(", code)) or "no function"
         raise SourceError(f"{path}: found {found}; expected `void {function}(...)`")
@@ -296,8 +296,8 @@ def read(path: Path, operation: str | None = None, direction: str | None = None)
     path = Path(path)
     shape = _FILE.fullmatch(path.name)
     if shape is None and direction is None:
-        raise SourceError(f"{path}: found the name '{path.name}'; expected DIRECTION_NN_idea.c with "
-                          f"a direction of {', '.join(DIRECTIONS)}, as in forward_07_packed.c")
+        raise SourceError(f"{path}: found the name '{path.name}'; expected DIRECTION_NN_idea.c "
+                          f"with a direction of {', '.join(DIRECTIONS)}, as in forward_07_packed.c")
     direction = direction or shape.group(1)
     operation = operation or path.parent.name
     text = path.read_text()
