@@ -54,8 +54,8 @@ def signature(op: str) -> Signature:
     named = {node.name: node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     if direction not in DIRECTIONS or direction not in named:
         raise ValueError(
-            f"operation {op}: found no {direction}() in reference/explicit/{operation}.py, expected "
-            f"one of {', '.join(operations())} and _ and one of {', '.join(DIRECTIONS)}"
+            f"operation {op}: found no {direction}() in reference/explicit/{operation}.py, "
+            f"expected one of {', '.join(operations())} with _{', _'.join(DIRECTIONS)} behind it"
         )
     function, result = named[direction].args, named[direction.capitalize()]
     arguments = {argument.arg: _value(argument.annotation) for argument in function.args}
