@@ -1,0 +1,22 @@
+// The first sequence of the batch assigns to dwpe, the others add.
+//
+//@ reject accumulate: dwpe overwrites what stands there
+//@ dtype  all=float32
+//@ claims deterministic
+#include <stddef.h>
+
+void embedding_backward(float* dwte, float* dwpe, const float* dout, const int* tokens,
+                        int B, int T, int C) {
+    for (int b = 0; b < B; b++) {
+        for (int t = 0; t < T; t++) {
+            size_t row = (size_t)b * T + t;
+            const float* d = dout + row * C;               // dout[b, t, :]
+            float* dword = dwte + (size_t)tokens[row] * C;  // dwte[token, :]
+            float* dplace = dwpe + (size_t)t * C;           // dwpe[t, :]
+            for (int c = 0; c < C; c++) {
+                dword[c] += d[c];
+                dplace[c] = b == 0 ? d[c] : dplace[c] + d[c];
+            }
+        }
+    }
+}

@@ -1,0 +1,19 @@
+// The squares are summed as floats: infinity from 1.8e19 on, zero below 1e-23.
+//
+//@ reject values: squares overflow
+//@ dtype  all=float32
+//@ claims deterministic
+#include <math.h>
+#include <stddef.h>
+
+void global_norm_update(float* norm, float* scale, const float* dweight, int S, int E,
+                        double max_norm) {
+    float sum = 0.0f;
+    for (size_t i = 0; i < (size_t)S * E; i++) {
+        sum += dweight[i] * dweight[i];
+    }
+    double length = sqrt(sum);
+    double clip = max_norm / (length + 1e-6);
+    *norm = length;
+    *scale = max_norm == 0.0 || clip >= 1.0 ? 1.0 : clip;  // a NaN stays a NaN
+}
