@@ -43,7 +43,7 @@ def flag(default: Any, help: str, **facts: Any) -> Any:
 class Config:
     """One training run. Names are the flags with _ for -; every default stands here alone."""
 
-    model: str = flag("tiny", "size by name (test, tiny, 124M, ... 1558M) or depth (d12)")
+    model: str = flag("tiny", "size: test, tiny, gpt2, gpt2-medium, -large, -xl, or depth (d12)")
     init_from: str = flag("", "Hugging Face GPT-2 folder, or checkpoint, whose weights to take")
     resume: str = flag("", "run folder or checkpoint to continue exactly", place=True)
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from ported.training import text
 from ported.training.config import Config
 from ported.training.errors import BadInput
-from ported.training.tokens import Tokens, find, is_token_file
+from ported.training.tokens import VOCABULARY, Tokens, find, is_token_file
 
 
-def open_data(config: Config, say: Callable[[str], None] = print) -> tuple[Tokens, Tokens]:
+def open_data(config: Config, say: Callable[[str], None] = print,
+              vocabulary: int = VOCABULARY) -> tuple[Tokens, Tokens]:
     """Training and validation tokens. `say` hears of slow work (tokenising a new text).
 
     Text without --val-data is split; token files without it are refused, since their maker knows
@@ -28,7 +29,8 @@ def open_data(config: Config, say: Callable[[str], None] = print) -> tuple[Token
         raise BadInput(f"--data {config.data}", "token files and no --val-data",
                        "validation tokens beside the training tokens",
                        "python train.py --data TRAIN.bin --val-data VAL.bin")
-    return Tokens(train, config.sequence_length), Tokens(val, config.sequence_length)
+    T = config.sequence_length
+    return Tokens(train, T, vocabulary), Tokens(val, T, vocabulary)
 
 
 def _given(pattern: str, flag: str, held_out: float,

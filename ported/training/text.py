@@ -197,7 +197,8 @@ def _border(path: Path, place: int, size: int) -> int:
     line = data.find(b"\n") + 1
     if 0 < line < size - place:
         return place + line
-    return place + next((i for i, byte in enumerate(data) if byte & 0xC0 != 0x80), 0)
+    return place + next((i for i, byte in enumerate(data) if byte & 0xC0 != 0x80),
+                        len(data))
 
 
 def _reader(path: Path, start: int, stop: int) -> Callable[[int], str]:

@@ -16,7 +16,7 @@ import numpy as np
 from ported.training.errors import BadInput
 
 MAGIC, VERSION, HEADER = 20240520, 1, 1024
-VOCABULARY = 50257
+VOCABULARY = 50257  # GPT-2's; a test size has less
 FORMAT = "llm.c's token format: 1024 header bytes from magic 20240520, then uint16 tokens"
 
 
@@ -26,9 +26,10 @@ class Shard:
 
     path: Path
     count: int
+    vocabulary: int = VOCABULARY
 
     @staticmethod
-    def open(path: Path) -> "Shard":
+    def open(path: Path, vocabulary: int = VOCABULARY) -> "Shard":
         """Raises BadInput for a file that is foreign, truncated or empty."""
         try:
             with open(path, "rb") as file:
@@ -45,7 +46,7 @@ class Shard:
             raise BadInput(path, f"{present} tokens ({size} bytes)",
                            f"{count} tokens ({HEADER + 2 * count} bytes), as its header says",
                            "make or download the file again; it was cut short or added to")
-        return Shard(path, count)
+        return Shard(path, count, vocabulary)
 
     def read(self, start: int, count: int) -> np.ndarray:
         """Tokens [start, start + count) as uint16, straight from the file.
@@ -59,11 +60,11 @@ class Shard:
             raise BadInput(self.path, f"ends at token {start + len(tokens)}",
                            f"{self.count} tokens, as at the start of the run",
                            "restore the file, then resume from the last checkpoint")
-        if tokens.max() >= VOCABULARY:
-            at = int(np.argmax(tokens >= VOCABULARY))
+        if tokens.max() >= self.vocabulary:
+            at = int(np.argmax(tokens >= self.vocabulary))
             raise BadInput(self.path, f"token {start + at} is {tokens[at]}",
-                           f"tokens below {VOCABULARY}, GPT-2's vocabulary",
-                           "tokenise the text with GPT-2's tokenizer")
+                           f"tokens below {self.vocabulary}, the model's vocabulary",
+                           "tokenise the text with the model's tokenizer (GPT-2's)")
         return tokens
 
 
@@ -74,9 +75,9 @@ class Tokens:
     never cross from one shard to another; the tail of a shard shorter than a window is left out.
     """
 
-    def __init__(self, paths: Iterable[Path], length: int):
+    def __init__(self, paths: Iterable[Path], length: int, vocabulary: int = VOCABULARY):
         """`length` is T. Raises BadInput for bad files and where not one window fits."""
-        self.shards, self.length = [Shard.open(path) for path in paths], length
+        self.shards, self.length = [Shard.open(path, vocabulary) for path in paths], length
         counts = [max(0, (shard.count - 1) // length) for shard in self.shards]
         self.ends = np.cumsum([0, *counts])
         if not self.windows:

@@ -1,0 +1,143 @@
+"""Named float32 arrays in safetensors files: written a shard at a time, read a tensor at a time.
+
+One file `stem.safetensors` while everything fits into LIMIT bytes, else Hugging Face's
+`stem-00001-of-00003.safetensors` with `stem.safetensors.index.json` beside them.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ported.training.errors import BadInput
+
+LIMIT = 1 << 30  # bytes of tensors in one file, and so the memory that writing may take
+READABLE = ("F32", "F16", "F64")
+REMEDY = "copy or download the folder again, or name another one"
+
+
+def write(folder: Path, stem: str, sizes: Mapping[str, int], fetch: Callable[[str], np.ndarray],
+          limit: int = LIMIT) -> list[Path]:
+    """Writes fetch(name) for every name and gives the files written. `sizes` in bytes.
+
+    Raises OSError (a full disk, no permission).
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    shards = _shards(sizes, limit)
+    names = [f"{stem}.safetensors"] if len(shards) == 1 else [
+        f"{stem}-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    for file, shard in zip(names, shards, strict=True):
+        tensors = {name: np.ascontiguousarray(fetch(name), "<f4") for name in shard}
+        try:
+            save_file(tensors, folder / file, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise OSError(f"{folder / file}: {error}") from error
+    if len(shards) > 1:
+        names.append(f"{stem}.safetensors.index.json")
+        places = {name: file for file, shard in zip(names, shards, strict=False) for name in shard}
+        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": places}
+        (folder / names[-1]).write_text(json.dumps(index, indent=1, sort_keys=True) + "\n")
+    return [folder / name for name in names]
+
+
+def _shards(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
+    shards: list[list[str]] = [[]]
+    room = limit
+    for name, size in sizes.items():
+        if size > room and shards[-1]:
+            shards.append([])
+            room = limit
+        shards[-1].append(name)
+        room -= size
+    return shards
+
+
+class Reader:
+    """The tensors of a stem's one or several files, by name without a leading `transformer.`."""
+
+    def __init__(self, folder: Path, stem: str):
+        """Raises BadInput where files are missing, cut short or no safetensors files."""
+        self.folder, self.places = folder, {}
+        whole, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
+        if not whole.is_file() and not index.is_file():
+            beside = ", ".join(sorted(p.name for p in folder.glob("*"))[:8]) or "nothing"
+            raise BadInput(folder, f"{beside}, no {whole.name}", f"{whole.name} or {index.name}",
+                           "name a folder that save_pretrained or a checkpoint wrote")
+        files = [whole] if whole.is_file() else _indexed(index)
+        for path in files:
+            file = _open(path)
+            self.places |= {name.removeprefix("transformer."): (file, name, path)
+                            for name in file.keys()}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        file, stored, _ = self.places[name]
+        return tuple(file.get_slice(stored).get_shape())
+
+    def get(self, name: str) -> np.ndarray:
+        """A tensor's own copy. Raises BadInput for types that numpy does not have."""
+        file, stored, path = self.places[name]
+        dtype = file.get_slice(stored).get_dtype()
+        if dtype not in READABLE:
+            raise BadInput(f"{path}, tensor {name}", f"type {dtype}", f"one of {READABLE}",
+                           "save it as float32: model.float().save_pretrained(FOLDER)")
+        return file.get_tensor(stored)
+
+    def check(self, expected: Mapping[str, tuple[int, ...]], ignored: tuple[str, ...] = ()) -> None:
+        """Raises BadInput that names every tensor missing, unknown or of another shape."""
+        wrong = []
+        for name in sorted(expected.keys() | self.places.keys()):
+            found = self.shape(name) if name in self.places else None
+            wanted = tuple(expected[name]) if name in expected else None
+            if found != wanted and not name.endswith(ignored or "\0"):
+                wrong.append(f"{name}: found {_shown(found)}, expected {_shown(wanted)}")
+        if wrong:
+            more = f"\nand {len(wrong) - 12} more" if len(wrong) > 12 else ""
+            raise BadInput(self.folder, "\n".join(wrong[:12]) + more,
+                           f"{len(expected)} tensors of the model's shapes",
+                           "name the model that these files are of, or other files")
+
+
+def _shown(shape: tuple[int, ...] | None) -> str:
+    return "no such tensor" if shape is None else str(list(shape))
+
+
+def _indexed(index: Path) -> list[Path]:
+    try:
+        files = sorted({index.parent / file for file in
+                        json.loads(index.read_text())["weight_map"].values()})
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise BadInput(index, repr(error), "an index with a weight_map", REMEDY) from error
+    missing = [path.name for path in files if not path.is_file()]
+    if missing:
+        raise BadInput(index, f"no {', '.join(missing)} beside it", "every file it names", REMEDY)
+    return files
+
+
+def _open(path: Path):
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(path, framework="numpy")
+    except (OSError, SafetensorError) as error:
+        found = f"{os.path.getsize(path)} bytes: {error}"
+        raise BadInput(path, found + _cut(path), "a whole safetensors file", REMEDY) from error
+
+
+def _cut(path: Path) -> str:
+    """Which tensors a file that was cut short has lost, from its header."""
+    data = path.read_bytes()[: 1 << 26]
+    start = 8 + int.from_bytes(data[:8], "little")
+    try:
+        header = json.loads(data[8:start])
+        ends = {name: start + entry["data_offsets"][1] for name, entry in header.items()
+                if name != "__metadata__"}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "; its header does not read"
+    size = path.stat().st_size
+    lost = [f"\n{name}: ends at byte {end}, expected within {size}"
+            for name, end in ends.items() if end > size]
+    return "".join(lost[:12]) + (f"\nand {len(lost) - 12} more" if len(lost) > 12 else "")
