@@ -25,14 +25,12 @@ def begin(folder):
 
 
 def fill(run, steps, every=2):
-    book = Log(run)
-    book.write({"step": 0, "val_loss": 5.0})
-    for step in range(1, steps + 1):
-        book.write({"step": step, "loss": 1 / step, "norm": 0.1 * step, "lr": 1e-3})
-        if step % every == 0:
-            book.write({"step": step, "val_loss": 1.1 / step})
-    book.file.close()
-    book.timing.close()
+    with Log(run) as book:
+        book.write({"step": 0, "val_loss": 5.0})
+        for step in range(1, steps + 1):
+            book.write({"step": step, "loss": 1 / step, "norm": 0.1 * step, "lr": 1e-3})
+            if step % every == 0:
+                book.write({"step": step, "val_loss": 1.1 / step})
 
 
 def test_each_run_gets_a_folder_of_its_own(tmp_path):
@@ -68,17 +66,15 @@ def test_log_is_cut_to_the_checkpoint(tmp_path_factory, steps, back, torn):
     fill(cut, steps)
     with open(cut / "log.jsonl", "ab") as file:
         file.write(b'{"step": 13, "loss": 0.25, "norm": 1.0, "lr": 0.0001}'[:torn])
-    book = Log(cut, back)
-    text = (cut / "log.jsonl").read_text()
+    with Log(cut, back) as book:
+        text = (cut / "log.jsonl").read_text()
+        book.write({"step": back + 1, "loss": 2.0})
     assert (whole / "log.jsonl").read_text().startswith(text)
     kept = [json.loads(line) for line in text.splitlines()]
     assert kept[0] == FIRST
     assert [r["step"] for r in kept if "loss" in r] == list(range(1, back + 1))
     assert ("val_loss" in kept[-1]) == (back > 0 and back % 2 == 0)
-    book.write({"step": back + 1, "loss": 2.0})
     assert log.read(cut / "log.jsonl") == [*kept, {"step": back + 1, "loss": 2.0}]
-    book.file.close()
-    book.timing.close()
 
 
 def test_log_that_does_not_reach_the_checkpoint(tmp_path):
@@ -104,23 +100,19 @@ def test_log_with_a_broken_line(tmp_path):
 
 def test_one_process_at_a_time(tmp_path):
     run = begin(tmp_path)
-    book = Log(run)
     code = ("import sys; from ported.training.log import Log; from pathlib import Path\n"
             "try: Log(Path(sys.argv[1]))\nexcept ValueError as error: print(error)")
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, run], cwd=ROOT,
-                          capture_output=True, text=True, check=True)
+    with Log(run):
+        done = subprocess.run([sys.executable, "-c", code, run], cwd=ROOT, capture_output=True,
+                              text=True, check=True)
     assert "another process is training in this run" in done.stdout
-    book.file.close()
-    book.timing.close()
 
 
 def test_times_stay_out_of_the_log(tmp_path):
     run = begin(tmp_path)
     before = (run / "log.jsonl").read_bytes()
-    book = Log(run)
-    book.time({"step": 1, "ms": 3.25})
-    book.file.close()
-    book.timing.close()
+    with Log(run) as book:
+        book.time({"step": 1, "ms": 3.25})
     assert (run / "log.jsonl").read_bytes() == before
     assert json.loads((run / "timing.jsonl").read_text())["ms"] == 3.25
 

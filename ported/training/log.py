@@ -5,6 +5,7 @@ one that was killed and resumed, leave the same bytes: first {"record": "run", .
 step, and lines for validations and samples. Times go to `timing.jsonl`.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -52,17 +53,19 @@ class Log:
         Raises BadInput where another process writes it, or where it does not reach `step`.
         """
         self.path = run / "log.jsonl"
-        try:
-            self.file = open(self.path, "r+b")
-            self.timing = open(run / "timing.jsonl", "ab")
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BadInput(self.path, "another process is training in this run", "none",
-                           "wait for it or stop it; --init-from CHECKPOINT begins another"
-                           ) from error
-        except OSError as error:
-            raise disk_failure(self.path, error, "make the run's folder writable") from error
-        self._cut(step)
+        with contextlib.ExitStack() as stack:
+            try:
+                self.file = stack.enter_context(open(self.path, "r+b"))
+                self.timing = stack.enter_context(open(run / "timing.jsonl", "ab"))
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BadInput(self.path, "another process is training in this run", "none",
+                               "wait for it or stop it; --init-from CHECKPOINT begins another"
+                               ) from error
+            except OSError as error:
+                raise disk_failure(self.path, error, "make the run's folder writable") from error
+            self._cut(step)
+            self._files = stack.pop_all()
 
     def _cut(self, step: int) -> None:
         records = read(self.path)
@@ -91,6 +94,12 @@ class Log:
             self.timing.flush()
         except OSError as error:
             raise disk_failure(self.timing.name, error, "make room") from error
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._files.close()
 
     def sync(self) -> None:
         """To the disk: called before a checkpoint, which must not be ahead of its log."""
