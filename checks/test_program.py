@@ -219,6 +219,17 @@ def test_fusing_all_leaves_no_plain_pair():
     assert names[-3:] == ["ln_f", "head", "classifier"]
 
 
+def test_a_buffer_with_a_second_reader_is_not_fused_away():
+    program = gpt2("test", B, T)
+    steps = program.passes["backward"]
+    k = next(k for k, step in enumerate(steps) if step.op == "gelu_backward")
+    steps.insert(k + 1, steps[k])  # h.1's gradient of the GELU's output is now read twice
+    fused = rewrites.fuse(program, "gelu_linear_backward").validate()
+    ops = {step.name: step.op for step in fused.passes["backward"]}
+    assert ops["h.1.mlp.c_proj"] == "linear_backward"
+    assert ops["h.0.mlp.c_proj"] == "gelu_linear_backward"
+
+
 def test_chunked_logits_hold_one_chunk_and_recomputed_buffers_are_not_kept():
     assert gpt2("test", 8, T, head_chunks=4).buffers["logits"].shape == (2 * T, 384)
     assert gpt2("test", 8, T, head_chunks=64).buffers["logits"].shape == (T, 384)

@@ -70,10 +70,12 @@ def draw(name, note, sizes, random):
 
 
 def inputs_of(operation, direction, sizes, seed=0):
-    """Random arguments for a forward or update; constants are left to their defaults."""
+    """Random arguments for a forward or update; constants are not quite their defaults."""
     random = torch.Generator().manual_seed(seed)
-    notes = signature(f"{operation}_{direction}").arguments.items()
-    return {n: draw(n, note, sizes, random) for n, note in notes if note is not shapes.Const}
+    sig = signature(f"{operation}_{direction}")
+    consts = {name: 0.9 * default for name, default in sig.consts.items()}
+    notes = {name: note for name, note in sig.arguments.items() if name not in consts}
+    return {name: draw(name, note, sizes, random) for name, note in notes.items()} | consts
 
 
 def backward_case(operation, sizes, seed=0):
