@@ -161,13 +161,31 @@ class Cpu:
         """Forgets a region; its pages go back once no array looks at them."""
         self._regions.pop(address)
 
+    def available(self) -> int:
+        """Bytes that can be had now: what the system has free, within the group's limit."""
+        try:
+            words = Path("/proc/meminfo").read_text().split()
+            free = 1024 * int(words[words.index("MemAvailable:") + 1])
+        except (OSError, ValueError):
+            free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        group = Path("/sys/fs/cgroup")
+        try:
+            limit = int((group / "memory.max").read_text())
+            return min(free, limit - int((group / "memory.current").read_text()))
+        except (OSError, ValueError):  # no such file, or no limit: "max"
+            return free
+
     def fill(self, address: int, nbytes: int, byte: int = 0) -> None:
         ctypes.memset(address, byte, nbytes)
 
     def array(self, address: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        """The memory itself as an array; writing to it writes to the device."""
+        """The memory itself as an array; writing to it writes to the device. Its region's pages
+        stay as long as the array."""
         size = binding.product(shape) * np.dtype(dtype).itemsize
-        return np.frombuffer((ctypes.c_char * size).from_address(address), dtype).reshape(shape)
+        memory = (ctypes.c_char * size).from_address(address)
+        memory.region = next((region for start, region in self._regions.items()
+                              if start <= address < start + len(region) - HUGE_PAGE), None)
+        return np.frombuffer(memory, dtype).reshape(shape)
 
     def write(self, address: int, array: np.ndarray) -> None:
         array = np.ascontiguousarray(array)
