@@ -102,8 +102,10 @@ def truth_of(contract: Contract, inputs: Mapping, *, seed: int = 0,
     spread = rounding.Propagate()
     values = explicit(contract, arguments, spread)
     truth = Truth({}, {}, {name: float(max(spread.terms, 1)) for name in values})
+    single = {name: value.float() if rounding._floating(value) else value
+              for name, value in arguments.items()}
     sampled = [explicit(contract, arguments, rounding.Sample(spread.spreads, seed + k))
-               for k in range(samples or SAMPLES)]
+               for k in range(samples or SAMPLES)] + [explicit(contract, single)]
     narrow = (explicit(contract, arguments, rounding.Sample(spread.spreads, 0, True))
               if spread.overflows else {})
     for name, value in values.items():
@@ -113,7 +115,7 @@ def truth_of(contract: Contract, inputs: Mapping, *, seed: int = 0,
         errors = [(sample[name] - value).numpy() for sample in sampled]
         scale, truth.shares[name] = _pooled(variance.numpy(), errors)
         if narrow:
-            scale[np.isfinite(truth.value[name]) & ~narrow[name].isfinite().numpy()] = np.inf
+            scale[(narrow[name] != value).numpy() & (np.abs(value.numpy()) < rounding.LARGEST)] = np.inf
         truth.scale[name] = scale
         truth.habits[name] = _habit(truth.value[name], scale, errors)
     return truth

@@ -22,8 +22,9 @@ Parker, "Monte Carlo Arithmetic", 1997; Higham and Mary, SIAM J. Sci. Comput. 41
 """
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -77,12 +78,36 @@ def _counted(terms, total, whole: int, count: Callable):
     return torch.full_like(total, whole)
 
 
+def _float32_walk(terms):
+    """Errors of float32 sums of `terms` from first to last, in units of u."""
+    rounded = terms.float()
+    exact = rounded.double().sum(-1)
+    with np.errstate(all="ignore"):
+        walked = np.add.accumulate(rounded.numpy(), -1)[..., -1]
+    error = (torch.from_numpy(np.ascontiguousarray(walked)) - exact) / UNIT
+    return torch.where(error.isfinite(), error, 0.0)
+
+
 def _sum_last(terms):
-    """Sum over the last axis of `terms`, and its error variance in units of u^2."""
+    """Sum over the last axis of `terms`, and its error variance in units of u^2.
+
+    Equal terms are dithered by nothing: adding one constant rounds the same way each time, so what
+    float32 makes of the sum in both directions is looked at as well.
+    """
     running = terms.cumsum(-1)
     total = running[..., -1].clone()
+    back = total[..., None] - running
+    walked = torch.maximum((running * running).sum(-1), (back * back).sum(-1))
     count = _counted([terms], total, terms.shape[-1], lambda: (terms != 0).sum(-1).to(terms))
-    return total, accumulation(total, (terms * terms).sum(-1), count, (running * running).sum(-1))
+    own = accumulation(total, (terms * terms).sum(-1), count, walked)
+    drift = torch.maximum(_float32_walk(terms).abs(), _float32_walk(terms.flip(-1)).abs())
+    return total, own + drift * drift
+
+
+def _walk(points, edges):
+    """Sum of squares of running sums that go straight from point to point."""
+    return sum((stop - start) / 3 * (p * p + p * q + q * q) for start, stop, p, q
+               in zip(edges, edges[1:], points, points[1:], strict=False))
 
 
 def _product(a, b):
@@ -90,11 +115,12 @@ def _product(a, b):
     depth = a.shape[-1]
     squares = (a * a) @ (b * b)
     edges = torch.linspace(0, depth, min(CHUNKS, max(depth, 1)) + 1).round().int().tolist()
-    total, walked = torch.zeros_like(squares), squares * (depth / (6 * CHUNKS))
+    points = [torch.zeros_like(squares)]
     for start, stop in zip(edges, edges[1:], strict=False):
-        after = total + a[..., start:stop] @ b[..., start:stop, :]
-        walked += (stop - start) / 3 * (total * total + total * after + after * after)
-        total = after
+        points.append(points[-1] + a[..., start:stop] @ b[..., start:stop, :])
+    total = points[-1]
+    walked = torch.maximum(_walk(points, edges), _walk([total - point for point in points], edges))
+    walked += squares * (depth / (6 * CHUNKS))
     count = _counted([a, b], total, depth,
                      lambda: ((a != 0).float() @ (b != 0).float()).to(total))
     return total, accumulation(total, squares, count, walked)
@@ -139,6 +165,11 @@ SUMS = frozenset("sum mean mm bmm index_add index_add_".split())
 
 def _floating(value) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def _rounded(args) -> int:
+    """How many constants among the arguments float32 has to round."""
+    return sum(isinstance(a, float) and float(np.float32(a)) != a for a in args)
 
 
 class _Mode(TorchDispatchMode):
@@ -229,7 +260,7 @@ class Propagate(_Mode):
         else:
             total, own, carried = self._scatter(*args)
         own = torch.where(total.isfinite(), own, 0.0).nan_to_num_(0.0, posinf=torch.inf)
-        own = own * UNIT**2 + torch.where(own > 0, TINY**2, 0.0)
+        own = own * UNIT**2 + (own > 0) * TINY**2
         self.spreads.append(own.sqrt())
         self._note(total)
         variance = own if carried is None else own + carried.nan_to_num(posinf=torch.inf)
@@ -277,9 +308,9 @@ class Propagate(_Mode):
         plain = getattr(torch.ops.aten, name[:-1]) if name.endswith("_") else func
         result = plain(*args, **kwargs)
         first = result[0] if isinstance(result, tuple) else result
-        variance = (first * (UNIT * weight)) ** 2
+        variance = (first * UNIT) ** 2 * (weight**2 + (weight > 0) * _rounded(args))
         if weight:
-            variance += torch.where(first == 0, 0.0, TINY**2)
+            variance += (first != 0) * (weight * TINY) ** 2
         for tensor in {id(a): a for a in args if _floating(a)}.values():
             known = self.variance(tensor)
             if known is not None:
@@ -351,6 +382,8 @@ class Sample(_Mode):
             return self._narrowed(result)
         if weight:
             result.mul_(self._errors(result, weight))
+            for _ in range(_rounded(args)):  # one error for all elements
+                result.mul_(1 + UNIT * float(torch.randn((), generator=self.random)))
         return result
 
 
@@ -368,4 +401,4 @@ def run(function: Callable, mode: TorchDispatchMode | None = None) -> dict[str, 
         torch.set_num_threads(threads)
 
 
-__all__ = ["LARGEST", "TINY", "UNIT", "Propagate", "Sample", "UnknownStep", "partial", "run"]
+__all__ = ["LARGEST", "TINY", "UNIT", "Propagate", "Sample", "UnknownStep", "run"]
