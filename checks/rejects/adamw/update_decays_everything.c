@@ -9,17 +9,15 @@
 void adamw_update(float* weight, float* m, float* v, const float* dweight, const float* decay,
                   const float* scale, const float* lr, const int* t, int S, int E,
                   double beta1, double beta2, double eps, double weight_decay) {
-    float step = *lr / (1.0 - pow(beta1, *t));
-    float root = sqrt(1.0 - pow(beta2, *t));
-    float b1 = beta1, b2 = beta2, rest1 = 1.0 - beta1, rest2 = 1.0 - beta2, e = eps;
+    double c1 = 1.0 - pow(beta1, *t), c2 = 1.0 - pow(beta2, *t);
     (void)decay;
     for (int s = 0; s < S; s++) {
-        float keep = 1.0 - (double)*lr * weight_decay;
         for (size_t i = (size_t)s * E; i < ((size_t)s + 1) * E; i++) {
-            float g = *scale * dweight[i];
-            m[i] = b1 * m[i] + rest1 * g;
-            v[i] = b2 * v[i] + rest2 * g * g;
-            weight[i] = keep * weight[i] - step * m[i] / (sqrtf(v[i]) / root + e);
+            double g = (double)*scale * dweight[i];
+            m[i] = beta1 * m[i] + (1.0 - beta1) * g;
+            v[i] = beta2 * v[i] + (1.0 - beta2) * g * g;
+            double kept = weight[i] - *lr * weight_decay * weight[i];
+            weight[i] = kept - *lr * (m[i] / c1) / (sqrt(v[i] / c2) + eps);
         }
     }
 }
