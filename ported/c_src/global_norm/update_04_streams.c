@@ -1,5 +1,5 @@
-// A run is walked at four places at once: the memory keeps several lines on their way for each place
-// and prefetches along each, where one place alone leaves it half idle.
+// A run is walked at four places at once: the memory keeps several lines on their way for each
+// place and prefetches along each, where one place alone leaves it half idle.
 // Against 03: four streams, each with two vectors of partial sums of its own.
 //
 //@ dtype   all=float32

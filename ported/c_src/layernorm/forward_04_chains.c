@@ -1,5 +1,5 @@
 // Four vectors of partial sums instead of one: an addition takes four cycles to finish, and in one
-// chain each waits for the last. Whole groups of four vectors need not ask for the row's end either.
+// chain each waits for the last. Whole groups of four vectors need no mask for the row's end.
 // Against 03: the two sums; the last pass is the same.
 //
 //@ dtype  all=float32

@@ -1,5 +1,5 @@
 // Four vectors of partial sums instead of one: an addition takes four cycles to finish, and in one
-// chain each waits for the last. Whole groups of four vectors need not ask for the row's end either.
+// chain each waits for the last. Whole groups of four vectors need no mask for the row's end.
 // Against 03: the two sums, and res is written in a pass of its own.
 //
 //@ dtype  all=float32
