@@ -7,7 +7,6 @@ the first variant is timed against itself too, and that ratio is the noise floor
 
 import ctypes
 import random
-import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,24 +32,27 @@ class Ratio:
 
     def verdict(self, noise: float) -> str:
         """FASTER, SAME, SLOWER or UNSURE of a against b; `noise` is the ratio of like to like."""
-        margin = abs(noise - 1)
+        margin = max(abs(noise - 1), 0.03)
         if self.high < 1 - margin:
             return "FASTER"
         if self.low > 1 + margin:
             return "SLOWER"
-        return "SAME" if self.high - self.low < 0.1 else "UNSURE"
+        within = margin < 0.2 and 1 - margin <= self.low <= self.high <= 1 + margin
+        return "SAME" if within else "UNSURE"
 
 
-def interleave(variants: Mapping[str, Sequence[Callable[[], object]]], rounds: int = 9,
-               least: float = 2e-3, seed: int = 0) -> dict[str, list[float]]:
+def interleave(variants: Mapping[str, Sequence[Callable[[], object]]], rounds: int = 7,
+               least: float = 4e-3, slow: float = 0.4, seed: int = 0) -> dict[str, list[float]]:
     """Seconds a call, one sample a round, of each variant; a variant is its rotated calls.
 
-    A sample runs whole rotations until `least` seconds have passed.
+    A sample runs rotations until `least` seconds have passed. A variant whose one call takes longer
+    than `slow` seconds is sampled that once.
     """
     order = random.Random(seed)
-    names = list(variants)
-    repeats = {name: _repeats(calls, least) for name, calls in variants.items()}
-    samples: dict[str, list[float]] = {name: [] for name in names}
+    samples = {name: [_sample(calls[:1], 1)] for name, calls in variants.items()}
+    names = [name for name in variants if samples[name][0] <= slow]
+    repeats = {name: _repeats(variants[name], least) for name in names}
+    samples |= {name: [] for name in names}
     for _ in range(rounds):
         order.shuffle(names)
         for name in names:
@@ -73,7 +75,8 @@ def _repeats(calls: Sequence[Callable[[], object]], least: float) -> int:
 
 def ratio(a: Sequence[float], b: Sequence[float], seed: int = 0, draws: int = 1000) -> Ratio:
     """a over b, paired by round."""
-    pairs = np.asarray(a) / np.asarray(b)
+    rounds = min(len(a), len(b))  # a slow variant has one sample only
+    pairs = np.asarray(a[:rounds]) / np.asarray(b[:rounds])
     picks = np.random.default_rng(seed).integers(0, len(pairs), (draws, len(pairs)))
     medians = np.median(pairs[picks], axis=1)
     low, high = np.quantile(medians, [0.025, 0.975])
@@ -140,5 +143,3 @@ def _ceilings_library() -> ctypes.CDLL:
     return ctypes.CDLL(str(library))
 
 
-def median(samples: Sequence[float]) -> float:
-    return statistics.median(samples)

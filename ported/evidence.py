@@ -174,9 +174,9 @@ def fastest(candidates: list[Version], contract: Contract, axes: Mapping[str, in
     return Choice(next(v for v in candidates if v.name == name), timing.get("parameters", {}))
 
 
-def choose(wanted: Iterable[tuple[str, Mapping[str, int]]], contracts: Mapping[str, Contract],
-           device, use: Iterable[str] = ()) -> dict[str, Choice]:
-    """The fastest proved version for each (contract name, axes); keys are `shape_key`s.
+def choose(wanted: Mapping[str, tuple], contracts: Mapping[str, Contract], device,
+           use: Iterable[str] = ()) -> dict[str, Choice]:
+    """The fastest proved version for each `shape_key` -> (contract name, axes, consts) in `wanted`.
 
     `use` names versions to take by hand. Raises EvidenceError that lists every operation without a
     proved version, every forced version that is not proved or not known, and the command to run.
@@ -190,8 +190,7 @@ def choose(wanted: Iterable[tuple[str, Mapping[str, int]]], contracts: Mapping[s
     chosen, faults = {}, []
     states = {name: status(v, contracts[v.contract_name], device.evidence)
               for name, v in versions.items() if v.contract_name in contracts}
-    for name, axes in wanted:
-        key = shape_key(name, axes)
+    for key, (name, axes, *_) in wanted.items():
         integers = {**axes, "threads": device.threads}
         pool = [forced[name]] if name in forced else [
             v for v in versions.values() if v.contract_name == name]
