@@ -173,7 +173,8 @@ def _prolong(program: Program, sequence: str, places: list[Place], lives: dict[s
     for buffer in lives.values():
         start, end = buffer.get(sequence, (0, -1))
         if start < repeated[0] <= end:
-            buffer[sequence] = (start, max(end, repeated[-1]))
+            # one beyond: its last reader must not write over it either, since it will read again
+            buffer[sequence] = (start, max(end, repeated[-1] + 1))
 
 
 def _root(program: Program, name: str) -> Buffer:
@@ -201,13 +202,17 @@ def share(program: Program, lives: Mapping[str, Lives], sizes: Mapping[str, int]
             for output, source in inplace.get(place, {}).items():
                 a, b = step.args[output], step.args[source]
                 if a.start is None and b.start is None and a.buffer != b.buffer:
-                    allowed.add((sequence, time, frozenset((a.buffer, b.buffer))))
+                    allowed.add((sequence, time, a.buffer, b.buffer))
                     wishes[a.buffer, b.buffer] = None
     group = {name: [name] for name in lives}
 
+    def handed_over(sequence: str, time: int, output: str, source: str) -> bool:
+        return ((sequence, time, output, source) in allowed
+                and lives[source][sequence][1] == time == lives[output][sequence][0])
+
     def apart(a: str, b: str) -> bool:
-        return all(first == last and (sequence, first, frozenset((a, b))) in allowed
-                   for sequence, first, last in _overlap(lives[a], lives[b]))
+        return all(handed_over(sequence, first, a, b) or handed_over(sequence, first, b, a)
+                   for sequence, first, _ in _overlap(lives[a], lives[b]))
 
     for a, b in wishes:
         if a not in group or b not in group or group[a] is group[b] or sizes[a] != sizes[b]:
@@ -299,8 +304,8 @@ def plan(program: Program, *, scratch: Mapping[Place, Mapping[str, int]] | None 
             offsets[buffer.name] = offsets[buffer.region] + member
     parts = {at: {part: permanent + found[_scratch_name(at, part)] for part in named}
              for at, named in (scratch or {}).items()}
-    result = Plan(program, permanent + top, permanent, lower_bound(items), offsets, nbytes_of, parts,
-                  tuple(items), steps, lies_on)
+    result = Plan(program, permanent + top, permanent, lower_bound(items), offsets, nbytes_of,
+                  parts, tuple(items), steps, lies_on)
     if available is not None and result.nbytes > available:
         from ported.memory_report import refusal
 
