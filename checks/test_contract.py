@@ -3,6 +3,7 @@
 import pytest
 
 from ported import binding, contract, expressions, source
+from reference.signature import SignatureError
 
 EXPLICIT = '''
 """A layer."""
@@ -52,6 +53,21 @@ def test_a_contract_is_read_without_importing(files):
     assert made.by_name["t"].role == "I32" and made.by_name["t"].dyn
     assert made.consts == {"eps": 1e-5} and made.axis_arguments == ("V",)
     assert made.axes == ("N", "C", "V")
+
+
+@pytest.mark.parametrize("old, new, says", [
+    ("class Forward", "class Result", "found no class Forward; expected a NamedTuple"),
+    ("eps: Const = 1e-5", "eps: Const", "found eps: Const alone; expected a default value"),
+    ('R["N C"]', 'X["N C"]', """found X['N C']; expected ROLE["AXES"]"""),
+    ("lr: Dyn", "lr", "found no annotation"),
+    ('InOut[P, "C"]', "Tensor", "found Tensor; expected"),
+    ('out: F["N C"]', 'inp: F["N C"]', "found inp as argument and as result; expected InOut"),
+    ("def forward", "def forwards", "found no function; expected forward or backward or update"),
+])
+def test_a_wrong_explicit_file_says_where_and_what(files, old, new, says):
+    with pytest.raises(SignatureError, match="layer.py") as error:
+        read(files, explicit=EXPLICIT.replace(old, new))
+    assert says in str(error.value)
 
 
 def test_prose_does_not_change_a_contract_and_code_does(files):

@@ -1,4 +1,4 @@
-"""The contract of an operation, read from its explicit file as syntax; the file is never imported.
+"""The contract of an operation: its explicit file's signature, as `reference.signature` reads it.
 
 `reference/explicit/layernorm.py` has `def forward(inp: R["N C"], eps: Const = 1e-5) -> Forward`
 and `class Forward(NamedTuple)` with `out: F["N C"]`. From that follow operation, direction, and for
@@ -14,15 +14,17 @@ from functools import cached_property
 from pathlib import Path
 
 from ported import expressions
+from reference.shapes import Axis
+from reference.signature import DIRECTIONS, Signature
+from reference.signature import read as signatures
 
 ROOT = Path(__file__).resolve().parent.parent
-DIRECTIONS = ("forward", "backward", "update")
 ROLES = ("F", "R", "P", "G", "F32", "I32")
 STATEMENTS = ("FLOPS", "BYTES")
 
 
 class ContractError(ValueError):
-    """An explicit file whose signature does not say a contract."""
+    """An operation that does not exist."""
 
 
 @dataclass(frozen=True)
@@ -118,100 +120,41 @@ def _meaning(path: Path, seen: set[Path]) -> str:
     return "\n".join([_without_prose(tree), *parts])
 
 
-class _Reader:
-    """Reads one explicit file; errors name file and line."""
+def _tensors(signature: Signature) -> tuple[Tensor, ...]:
+    """Arguments, then results; an InOut, which is both, once."""
+    access = {"whole": "in", "dyn": "in", "inout": "inout"}
+    found = {name: Tensor(name, note.role, tuple(note.dims), access[note.access],
+                          note.access == "dyn")
+             for name, note in signature.inputs.items()}
+    for name, note in signature.results.items():
+        made = "out" if note.access == "whole" else note.access
+        found.setdefault(name, Tensor(name, note.role, tuple(note.dims), made))
+    return tuple(found.values())
 
-    def __init__(self, path: Path):
-        self.path = path
-        self.tree = ast.parse(path.read_text())
 
-    def fail(self, node: ast.AST, found: str, expected: str) -> ContractError:
-        return ContractError(f"{self.path}:{node.lineno}: found {found}; expected {expected}")
-
-    def tensor(self, name: str, node: ast.expr, access: str) -> Tensor:
+def _statements(tree: ast.Module, direction: str) -> dict[str, str]:
+    """FLOPS and BYTES of one direction, where the file states them."""
+    found = {}
+    for node in tree.body:
         match node:
-            case ast.Subscript(value=ast.Name(id="Sum"), slice=ast.Tuple(elts=[role, axes])):
-                access = "sum"
-            case ast.Subscript(value=ast.Name(id="InOut"), slice=ast.Tuple(elts=[role, axes])):
-                access = "inout"
-            case ast.Name(id="Dyn"):
-                return Tensor(name, "F32", ("1",), "in", dyn=True)
-            case ast.Subscript(value=ast.Name(id="Dyn"), slice=ast.Name(id=role)):
-                return Tensor(name, role, ("1",), "in", dyn=True)
-            case ast.Subscript(value=role, slice=axes):
-                pass
-            case _:
-                expected = f'{name}: ROLE["AXES"] with a role of {", ".join(ROLES)}'
-                raise self.fail(node, f"{name}: {ast.unparse(node)}", expected)
-        if not isinstance(role, ast.Name) or role.id not in ROLES:
-            raise self.fail(node, ast.unparse(node), f"a role of {', '.join(ROLES)}")
-        if not isinstance(axes, ast.Constant) or not isinstance(axes.value, str):
-            raise self.fail(node, ast.unparse(node), f'axes as text, as in {role.id}["N C"]')
-        return Tensor(name, role.id, tuple(axes.value.split()), access)
-
-    def arguments(self, function: ast.FunctionDef):
-        arguments = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
-        defaults = dict(zip([a.arg for a in reversed(function.args.args)],
-                            reversed(function.args.defaults), strict=False))
-        tensors, consts, axes = [], {}, []
-        for argument in arguments:
-            note = argument.annotation
-            match note:
-                case ast.Name(id="Const"):
-                    default = defaults.get(argument.arg)
-                    if default is None:
-                        raise self.fail(argument, f"{argument.arg}: Const", "a default value")
-                    consts[argument.arg] = float(ast.literal_eval(default))
-                case ast.Name(id="Axis"):
-                    axes.append(argument.arg)
-                case None:
-                    raise self.fail(argument, f"{argument.arg} bare", "an annotation")
-                case _:
-                    tensors.append(self.tensor(argument.arg, note, "in"))
-        return tensors, consts, tuple(axes)
-
-    def outputs(self, function: ast.FunctionDef) -> list[Tensor]:
-        name = function.name.capitalize()
-        for node in self.tree.body:
-            if isinstance(node, ast.ClassDef) and node.name == name:
-                fields = [f for f in node.body if isinstance(f, ast.AnnAssign)]
-                return [self.tensor(f.target.id, f.annotation, "out") for f in fields]
-        raise self.fail(function, f"no class {name}", f"class {name}(NamedTuple) with the outputs")
-
-    def contract(self, function: ast.FunctionDef, meaning: str) -> Contract:
-        inputs, consts, axes = self.arguments(function)
-        tensors = {tensor.name: tensor for tensor in inputs}
-        for tensor in self.outputs(function):
-            known = tensors.get(tensor.name)
-            if known is not None and known.access != "inout":
-                expected = f"{tensor.name} to be InOut[...] where it is an argument"
-                raise self.fail(function, f"{tensor.name} as input and as output", expected)
-            tensors.setdefault(tensor.name, tensor)
-        return Contract(self.path.stem, function.name, tuple(tensors.values()), consts, axes,
-                        meaning, self.statements(function.name))
-
-    def statements(self, direction: str) -> dict[str, str]:
-        """FLOPS and BYTES of one direction, where the file states them."""
-        found = {}
-        for node in self.tree.body:
-            match node:
-                case ast.Assign(targets=[ast.Name(id=what)], value=value) if what in STATEMENTS:
-                    stated = ast.literal_eval(value)
-                    if direction in stated:
-                        found[what] = stated[direction]
-        return found
+            case ast.Assign(targets=[ast.Name(id=what)], value=value) if what in STATEMENTS:
+                stated = ast.literal_eval(value)
+                if direction in stated:
+                    found[what] = stated[direction]
+    return found
 
 
 def read(path: Path) -> dict[str, Contract]:
     """The contracts of one explicit file by name, as `layernorm_forward`."""
-    reader = _Reader(path)
     meaning = _meaning(path, set())
-    functions = [node for node in reader.tree.body
-                 if isinstance(node, ast.FunctionDef) and node.name in DIRECTIONS]
-    if not functions:
-        raise ContractError(f"{path}: found none of {', '.join(DIRECTIONS)}; expected at least one")
-    contracts = [reader.contract(function, meaning) for function in functions]
-    return {contract.name: contract for contract in contracts}
+    tree = ast.parse(path.read_text())
+    found = {}
+    for direction, said in signatures(path).items():
+        axes = tuple(name for name, note in said.arguments.items() if note is Axis)
+        contract = Contract(path.stem, direction, _tensors(said), dict(said.consts), axes, meaning,
+                            _statements(tree, direction))
+        found[contract.name] = contract
+    return found
 
 
 def read_all(root: Path = ROOT) -> dict[str, Contract]:
