@@ -14,11 +14,19 @@ from hypothesis import strategies as st
 
 from ported.contract import ROOT
 from ported.training import checkpoint, tensor_files
+from ported.training.config import Config
 from ported.training.errors import BadInput
 from reference.programs import gpt2
 
 SIZE = gpt2.Config(L=2, H=2, C=8, V=30, Tmax=6)
 SIZES = {"L": 2, "H": 2, "C": 8, "V": 30, "Tmax": 6}
+
+
+def held(arrays):
+    """A dictionary of arrays as Tensors."""
+    def write(name, array):
+        arrays[name][...] = array
+    return tensor_files.Tensors({n: a.shape for n, a in arrays.items()}, arrays.get, write)
 
 
 def arrays(seed=0):
@@ -39,7 +47,8 @@ def empty():
 
 
 def save(run, step, keep=0, state=None):
-    return checkpoint.save(run, step, state or {"rate": 0.1 + 0.2}, *arrays(step), SIZES, keep)
+    return checkpoint.save(run, step, state or {"rate": 0.1 + 0.2}, *map(held, arrays(step)), SIZES,
+                           keep)
 
 
 def test_round_trip_is_exact(tmp_path):
@@ -47,7 +56,7 @@ def test_round_trip_is_exact(tmp_path):
     state = checkpoint.load(folder)
     assert state["step"] == 7 and state["rate"] == 0.1 + 0.2
     back, wanted = empty(), arrays(7)
-    checkpoint.restore(folder, *back, 30)
+    checkpoint.restore(folder, *map(held, back), 30)
     for found, expected in zip(back, wanted, strict=True):
         for name in expected:
             assert found[name].tobytes() == expected[name].tobytes(), name
@@ -115,14 +124,14 @@ def test_other_shapes_name_every_tensor(saved):
     del parameters["ln_f.bias"]
     parameters["extra.weight"] = np.zeros(3, np.float32)
     with pytest.raises(BadInput) as caught:
-        checkpoint.restore(saved, parameters, moments, 30)
+        checkpoint.restore(saved, held(parameters), held(moments), 30)
     for part in ["h.0.mlp.c_fc.weight: found [8, 32], expected [8, 16]",
                  "ln_f.bias: found [8], expected no such tensor",
                  "extra.weight: found no such tensor, expected [3]"]:
         assert part in str(caught.value)
     moments["wte.weight.m"] = np.zeros((2, 2), np.float32)
     with pytest.raises(BadInput, match=r"wte.weight.m: found \[128, 8\], expected \[2, 2\]"):
-        checkpoint.restore(saved, arrays()[0], moments, 30)
+        checkpoint.restore(saved, held(arrays()[0]), held(moments), 30)
 
 
 def test_format_of_another_version(tmp_path, monkeypatch):
@@ -195,10 +204,12 @@ def test_folder_that_cannot_be_written(tmp_path):
 
 
 def test_room_is_checked_before(tmp_path):
-    parameters, _ = arrays()
-    checkpoint.check_room(tmp_path / "not" / "yet", parameters, 2)
-    with pytest.raises(BadInput, match="(?s)MB free.*for 100000000 checkpoints.*--keep 1"):
-        checkpoint.check_room(tmp_path, parameters, 10**8)
+    parameters = held(arrays()[0])
+    checkpoint.check_room(tmp_path / "not" / "yet", parameters, Config(), 1000)
+    every = Config(checkpoint_every=1, keep=0)
+    with pytest.raises(BadInput, match="(?s)MB free.*for 100000001 checkpoints.*--keep 1"):
+        checkpoint.check_room(tmp_path, parameters, every, 10**8)
+    checkpoint.check_room(tmp_path, parameters, Config(checkpoint_every=1, keep=1), 10**8)
 
 
 def test_find(tmp_path):
@@ -232,8 +243,7 @@ def test_later_checkpoints_are_set_aside(tmp_path):
 def test_shards_hold_everything_once(tmp_path_factory, sizes, limit):
     folder = tmp_path_factory.mktemp("shards")
     data = {n: np.arange(size, dtype=np.float32) for n, size in sizes.items()}
-    files = tensor_files.write(folder, "model", {n: a.nbytes for n, a in data.items()},
-                               data.__getitem__, limit)
+    files = tensor_files.write(folder, "model", held(data), limit)
     reader = tensor_files.Reader(folder, "model")
     assert {n: reader.get(n).tolist() for n in reader.places} == {
         n: a.tolist() for n, a in data.items()}

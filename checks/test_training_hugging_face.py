@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from test_training_checkpoint import held
 
 from ported.training import checkpoint, hugging_face
 from ported.training.errors import BadInput
@@ -27,7 +28,8 @@ def filled():
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    return checkpoint.save(tmp_path_factory.mktemp("run"), 1, {}, filled(), {"m": np.zeros(1)},
+    moments = {"m": np.zeros(1, np.float32)}
+    return checkpoint.save(tmp_path_factory.mktemp("run"), 1, {}, held(filled()), held(moments),
                            SIZES)
 
 
@@ -56,7 +58,7 @@ def test_transformers_folder_is_read(tmp_path, shard, prefix):
     assert len(list(tmp_path.glob("*.safetensors"))) == 1 or shard == "2KB"
     assert hugging_face.sizes(tmp_path) == SIZES
     parameters = blank()
-    hugging_face.read(tmp_path, parameters, 30)
+    hugging_face.read(tmp_path, held(parameters), 30)
     stored = {n.removeprefix("transformer."): p.detach().numpy()
               for n, p in model.named_parameters()}
     for name, array in parameters.items():
@@ -66,7 +68,7 @@ def test_transformers_folder_is_read(tmp_path, shard, prefix):
 
 def test_own_folder_round_trip(written):
     parameters = blank()
-    hugging_face.read(written, parameters, 30)
+    hugging_face.read(written, held(parameters), 30)
     assert hugging_face.sizes(written) == SIZES
     assert all((parameters[name] == array).all() for name, array in filled().items())
 
@@ -94,14 +96,14 @@ def test_missing_folder_and_files(written, tmp_path):
         hugging_face.sizes(tmp_path / "nowhere")
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(BadInput, match="(?s)pytorch_model.bin, no model.safetensors"):
-        hugging_face.read(tmp_path, blank(), 30)
+        hugging_face.read(tmp_path, held(blank()), 30)
     (tmp_path / "model.safetensors.index.json").write_text(
         '{"weight_map": {"a": "model-1.safetensors"}}')
     with pytest.raises(BadInput, match="no model-1.safetensors beside it"):
-        hugging_face.read(tmp_path, blank(), 30)
+        hugging_face.read(tmp_path, held(blank()), 30)
     (tmp_path / "model.safetensors.index.json").write_text("[]")
     with pytest.raises(BadInput, match="an index with a weight_map"):
-        hugging_face.read(tmp_path, blank(), 30)
+        hugging_face.read(tmp_path, held(blank()), 30)
 
 
 @pytest.mark.parametrize("left, part", [
@@ -110,7 +112,7 @@ def test_cut_short_names_what_is_lost(written, tmp_path, left, part):
     folder = copied(written, tmp_path)
     os.truncate(folder / "model.safetensors", left)
     with pytest.raises(BadInput) as caught:
-        hugging_face.read(folder, blank(), 30)
+        hugging_face.read(folder, held(blank()), 30)
     assert part in str(caught.value) and "a whole safetensors file" in str(caught.value)
 
 
@@ -122,4 +124,4 @@ def test_type_that_numpy_lacks(tmp_path):
                   for n, s in SHAPES.items()}
     save_file(parameters, tmp_path / "model.safetensors")
     with pytest.raises(BadInput, match="(?s)tensor ln_f.weight.*type BF16.*model.float"):
-        hugging_face.read(tmp_path, blank(), 30)
+        hugging_face.read(tmp_path, held(blank()), 30)

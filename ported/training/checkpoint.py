@@ -18,14 +18,13 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from ported.training import hugging_face, tensor_files
+from ported.training.config import Config
 from ported.training.errors import BadInput, disk_failure
+from ported.training.tensor_files import Tensors
 
 FORMAT = 1
 NAME = re.compile(r"step_(\d{8,})")
-Arrays = Mapping[str, np.ndarray]
 
 
 def folder_of(run: Path, step: int) -> Path:
@@ -42,26 +41,26 @@ def step_of(checkpoint: Path) -> int:
     return int(NAME.fullmatch(checkpoint.name)[1])
 
 
-def size(parameters: Arrays) -> int:
-    """Bytes of one checkpoint, a little generously."""
-    return 3 * sum(array.nbytes for array in parameters.values()) + (1 << 20)
+def check_room(run: Path, parameters: Tensors, config: Config, steps: int) -> None:
+    """Raises BadInput where the checkpoints to come will not fit, before the time is spent.
 
-
-def check_room(run: Path, parameters: Arrays, copies: int) -> None:
-    """Raises BadInput where `copies` more checkpoints will not fit, before the time is spent."""
+    While one is written, the `keep` before it still stand.
+    """
+    written = 1 + steps // (config.checkpoint_every or steps or 1)
+    copies = max(1, min(written, config.keep + 1 if config.keep else written) - len(complete(run)))
     there = next(path for path in [run, *run.absolute().parents] if path.exists())
-    free, need = shutil.disk_usage(there).free, copies * size(parameters)
+    free, need = shutil.disk_usage(there).free, copies * (3 * parameters.nbytes + (1 << 20))
     if free < need:
         raise BadInput(run, f"{free / 1e6:.0f} MB free",
                        f"{need / 1e6:.0f} MB for {copies} checkpoints at a time",
                        "--keep 1, --out on a larger disk, or make room")
 
 
-def save(run: Path, step: int, state: Mapping[str, object], parameters: Arrays, moments: Arrays,
-         sizes: hugging_face.Sizes, keep: int = 0) -> Path:
+def save(run: Path, step: int, state: Mapping[str, object], parameters: Tensors,
+         moments: Tensors, sizes: hugging_face.Sizes, keep: int = 0) -> Path:
     """Writes a checkpoint, then deletes all but the newest `keep` (0: none).
 
-    parameters  by Hugging Face's names, as in memory
+    parameters  by Hugging Face's names, shaped as in memory
     moments     by any names, saved as they are
     state       anything for JSON that `load` shall give back
     Raises BadInput on a full or read-only disk; what was complete stays so.
@@ -86,18 +85,12 @@ def save(run: Path, step: int, state: Mapping[str, object], parameters: Arrays, 
     return whole
 
 
-def _fill(folder: Path, state: dict, parameters: Arrays, moments: Arrays,
+def _fill(folder: Path, state: dict, parameters: Tensors, moments: Tensors,
           sizes: hugging_face.Sizes) -> None:
-    V = sizes["V"]
     config = folder / "config.json"
     config.write_text(json.dumps(hugging_face.config(sizes), indent=2, sort_keys=True) + "\n")
-    model = tensor_files.write(
-        folder, "model",
-        {name: hugging_face.to_file(name, a, V).nbytes for name, a in parameters.items()},
-        lambda name: hugging_face.to_file(name, parameters[name], V))
-    optimizer = tensor_files.write(
-        folder, "optimizer", {name: array.nbytes for name, array in moments.items()},
-        moments.__getitem__)
+    model = tensor_files.write(folder, "model", hugging_face.as_files(parameters, sizes["V"]))
+    optimizer = tensor_files.write(folder, "optimizer", moments)
     files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)}
              for path in [config, *model, *optimizer]}
     (folder / "state.json").write_text(_sealed({"format": FORMAT, **state, "files": files}))
@@ -200,16 +193,16 @@ def _damaged(checkpoint: Path, faults: str) -> BadInput:
                     "\n".join(then) or "begin a new run; this one has no other checkpoint")
 
 
-def restore(checkpoint: Path, parameters: Arrays, moments: Arrays, V: int) -> None:
+def restore(checkpoint: Path, parameters: Tensors, moments: Tensors, V: int) -> None:
     """Fills parameters and moments, one tensor at a time. Call `load` before.
 
     Raises BadInput naming every tensor that is missing, unknown or of another shape.
     """
     reader = tensor_files.Reader(checkpoint, "optimizer")
-    reader.check({name: array.shape for name, array in moments.items()})
+    reader.check(moments.shapes)
     hugging_face.read(checkpoint, parameters, V)
-    for name, array in moments.items():
-        array[...] = reader.get(name)
+    for name in moments.shapes:
+        moments.write(name, reader.get(name))
 
 
 def set_aside(run: Path, step: int) -> list[Path]:

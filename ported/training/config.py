@@ -86,7 +86,10 @@ class Config:
     device: str = flag("cpu", "where kernels run", choices=("cpu",))
     threads: int = flag(0, "threads of a kernel; 0: one a core", least=0)
     use: str = flag("", "versions chosen by hand: layernorm_forward_02,gelu_forward_03")
-    recompute: str = flag("none", "what backward computes again", choices=("none", "gelu"))
+    relock: bool = flag(False, "with --resume: choose kernels anew, not bit for bit", place=True)
+    fuse: str = flag("all", "fused operations: all, none, or names of reference.rewrites")
+    head_chunks: int = flag(0, "parts of the logits, one at a time; 0: by size", least=0)
+    recompute: str = flag("none", "what backward computes again: gelu, ln, layer, or globs")
 
     @property
     def micro(self) -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ported.training import tensor_files
 from ported.training.errors import BadInput
+from ported.training.tensor_files import Reader, Tensors
 
 TRANSPOSED = (".c_attn.weight", ".c_proj.weight", ".c_fc.weight")
 IGNORED = (".attn.bias", ".attn.masked_bias", "lm_head.weight")  # masks, and the tied head
@@ -72,23 +72,28 @@ def to_file(name: str, array: np.ndarray, V: int) -> np.ndarray:
     return array[:V] if name == "wte.weight" else array
 
 
-def from_file(name: str, stored: np.ndarray, out: np.ndarray) -> None:
-    """Writes a parameter as read from their file into `out`; padding rows become zero."""
+def from_file(name: str, stored: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A parameter of their file as memory has it, float32, padding rows zero."""
     if name.endswith(TRANSPOSED):
-        out[...] = stored.T
-        return
+        return np.ascontiguousarray(stored.T, np.float32)
+    out = np.zeros(shape, np.float32)
     out[: len(stored)] = stored
-    out[len(stored):] = 0
+    return out
 
 
-def read(folder: Path, parameters: Mapping[str, np.ndarray], V: int) -> None:
+def as_files(parameters: Tensors, V: int) -> Tensors:
+    """The parameters as their files have them; to be read only."""
+    shapes = {name: file_shape(name, shape, V) for name, shape in parameters.shapes.items()}
+    return Tensors(shapes, lambda name: to_file(name, parameters.read(name), V), parameters.write)
+
+
+def read(folder: Path, parameters: Tensors, V: int) -> None:
     """Fills the parameters from a folder's model files, one tensor at a time.
 
     Reads what save_pretrained writes: one file or shards, names with or without `transformer.`.
     Raises BadInput naming every tensor that is missing, unknown or of another shape.
     """
-    reader = tensor_files.Reader(folder, "model")
-    reader.check({name: file_shape(name, array.shape, V) for name, array in parameters.items()},
-                 IGNORED)
-    for name, array in parameters.items():
-        from_file(name, reader.get(name), array)
+    reader = Reader(folder, "model")
+    reader.check(as_files(parameters, V).shapes, IGNORED)
+    for name, shape in parameters.shapes.items():
+        parameters.write(name, from_file(name, reader.get(name), shape))

@@ -7,39 +7,50 @@ One file `stem.safetensors` while everything fits into LIMIT bytes, else Hugging
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from ported.training.errors import BadInput
 
-LIMIT = 1 << 30  # bytes of tensors in one file, and so the memory that writing may take
+LIMIT = 512 << 20  # bytes of tensors in a file, and so the memory that writing may take
 READABLE = ("F32", "F16", "F64")
 REMEDY = "copy or download the folder again, or name another one"
 
 
-def write(folder: Path, stem: str, sizes: Mapping[str, int], fetch: Callable[[str], np.ndarray],
-          limit: int = LIMIT) -> list[Path]:
-    """Writes fetch(name) for every name and gives the files written. `sizes` in bytes.
+@dataclass(frozen=True)
+class Tensors:
+    """Named float32 arrays that live elsewhere (on a device), fetched and put one at a time."""
 
-    Raises OSError (a full disk, no permission).
-    """
+    shapes: Mapping[str, tuple[int, ...]]
+    read: Callable[[str], np.ndarray]
+    write: Callable[[str, np.ndarray], None]
+
+    @property
+    def nbytes(self) -> int:
+        return 4 * sum(map(prod, self.shapes.values()))
+
+
+def write(folder: Path, stem: str, tensors: Tensors, limit: int = LIMIT) -> list[Path]:
+    """Writes every tensor and gives the files written. Raises OSError (full disk, permission)."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    shards = _shards(sizes, limit)
+    shards = _shards({name: 4 * prod(shape) for name, shape in tensors.shapes.items()}, limit)
     names = [f"{stem}.safetensors"] if len(shards) == 1 else [
         f"{stem}-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
     for file, shard in zip(names, shards, strict=True):
-        tensors = {name: np.ascontiguousarray(fetch(name), "<f4") for name in shard}
+        arrays = {name: np.ascontiguousarray(tensors.read(name), "<f4") for name in shard}
         try:
-            save_file(tensors, folder / file, metadata={"format": "pt"})
+            save_file(arrays, folder / file, metadata={"format": "pt"})
         except SafetensorError as error:
             raise OSError(f"{folder / file}: {error}") from error
     if len(shards) > 1:
         names.append(f"{stem}.safetensors.index.json")
         places = {name: file for file, shard in zip(names, shards, strict=False) for name in shard}
-        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": places}
+        index = {"metadata": {"total_size": tensors.nbytes}, "weight_map": places}
         (folder / names[-1]).write_text(json.dumps(index, indent=1, sort_keys=True) + "\n")
     return [folder / name for name in names]
 

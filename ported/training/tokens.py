@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ class Tokens:
     def windows(self) -> int:
         return int(self.ends[-1])
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """What a resumed run must find again: counts and both ends of every shard, hashed."""
         digest = hashlib.sha256()

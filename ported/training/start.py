@@ -1,0 +1,145 @@
+"""Where a run begins: anew, from a Hugging Face folder's weights, or where another one stopped."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ported import evidence, run_shape
+from ported.executor import Executor, contracts_of, wanted
+from ported.training import checkpoint, hugging_face, log, weights
+from ported.training.config import Config
+from ported.training.errors import BadInput
+from ported.training.tensor_files import Tensors
+from reference.program import Buffer, Program
+from reference.programs import gpt2
+
+CHUNK = 512  # rows of logits at a time, where --head-chunks does not say
+
+
+@dataclass(frozen=True)
+class Start:
+    """`run` and what follows are empty for a new run; `state` is the checkpoint's, or what the
+    first record of the log gives where there is no checkpoint yet."""
+
+    config: Config
+    size: gpt2.Config
+    run: Path | None = None
+    checkpoint: Path | None = None
+    step: int = 0
+    state: dict = field(default_factory=dict)
+
+    @property
+    def lock(self) -> dict | None:
+        """The kernel lock to obey."""
+        return None if self.config.relock else self.state.get("lock")
+
+    @property
+    def threads(self) -> int | None:
+        """Threads asked for; where nobody asked, those of the lock; None: all cores."""
+        return self.config.threads or (int(self.lock["identity"]["threads"]) if self.lock else None)
+
+
+def begin(config: Config, given: dict) -> Start:
+    """Reads what --resume, --init-from and --model name. Raises BadInput for anything unusable."""
+    if not config.resume:
+        return _fitting(Start(config, _size(config, given)))
+    run, folder = checkpoint.find(config.resume)
+    state = checkpoint.load(folder) if folder else log.read(run / "log.jsonl")[0]
+    where = folder or run / "log.jsonl"
+    missing = {"config", "lock", "sizes"} - state.keys()
+    if missing:
+        raise BadInput(where, f"no {', '.join(sorted(missing))}", "what train.py writes there",
+                       "python train.py begins a new run")
+    config = Config.from_record(state["config"], where).resumed(given, config.resume)
+    step = checkpoint.step_of(folder) if folder else 0
+    return _fitting(Start(config, gpt2.Config(**state["sizes"]), run, folder, step, state))
+
+
+def _size(config: Config, given: dict) -> gpt2.Config:
+    if not config.init_from:
+        return gpt2.config(config.model)
+    size = gpt2.Config(**hugging_face.sizes(Path(config.init_from)))
+    if "model" in given and gpt2.config(config.model) != size:
+        raise BadInput(f"--model {config.model}", gpt2.config(config.model), f"{size}, which "
+                       f"{config.init_from} holds", "leave out --model or --init-from")
+    return size
+
+
+def _fitting(start: Start) -> Start:
+    T, Tmax = start.config.sequence_length, start.size.Tmax
+    if T > Tmax:
+        raise BadInput("--sequence-length", T, f"at most {Tmax}, the model's positions",
+                       f"--sequence-length {Tmax}")
+    return start
+
+
+def program_of(config: Config, size: gpt2.Config) -> Program:
+    """GPT-2 as the run computes it: rewritten as asked, AdamW's constants set, the norm in a pass
+    of its own (an update may be skipped once it is known), AdamW's moments known by name."""
+    B, T = config.micro, config.sequence_length
+    adamw = {"beta1": config.beta1, "beta2": config.beta2, "eps": config.epsilon,
+             "weight_decay": config.weight_decay}
+    program = gpt2.gpt2(
+        size, B, T, fuse=_words(config.fuse), recompute=_words(config.recompute),
+        head_chunks=config.head_chunks or _chunks(B * T),
+        consts={"adamw_update": adamw, "global_norm_update": {"max_norm": config.clip}})
+    norm = [step for step in program.passes["update"] if step.op == "global_norm_update"]
+    update = [step for step in program.passes["update"] if step not in norm]
+    moments = {name: Buffer(name, "F32", p.shape, "state", kind, p.offset)
+               for kind in "mv" for p in program.members("parameters").values()
+               for name in [f"{p.name}.{kind}"]}
+    return replace(program, buffers={**program.buffers, **moments},
+                   passes={**program.passes, "norm": norm, "update": update},
+                   results={**program.results, "norm": ("norm", "scale"), "update": ()}).validate()
+
+
+def _words(text: str) -> str | tuple[str, ...]:
+    return "all" if text == "all" else tuple(w for w in text.split(",") if w and w != "none")
+
+
+def _chunks(N: int) -> int:
+    return next(c for c in range(1, N + 1) if N % c == 0 and N // c <= CHUNK)
+
+
+def kernels_for(program: Program, device, start: Start,
+                say: Callable[[str], None]) -> tuple[dict, dict]:
+    """(choices by shape key, kernel lock): the lock's, else the fastest proved ones, each proved at
+    the run's shapes. Raises EvidenceError for what is not proved."""
+    contracts = contracts_of(program)
+    needs = wanted(program, contracts)
+    if start.lock:
+        chosen, lock = evidence.obey(start.lock, contracts, device), start.lock
+        if lock["identity"] != device.identity:
+            say(f"the kernel lock is of {lock['identity']},\nthis is {device.identity}: "
+                "the run goes on, but not bit for bit")
+    else:
+        use = [name for name in start.config.use.split(",") if name]
+        wishes = [(name, axes) for name, axes, _ in needs.values()]
+        chosen = evidence.choose(wishes, contracts, device, use)
+        lock = evidence.lock(chosen, contracts, device)
+    steps = {key: (chosen[key], axes, consts) for key, (_, axes, consts) in needs.items()}
+    now, before = run_shape.ensure(steps, contracts, device, say)
+    say(f"{now + before} kernels proved at these shapes, {before} of them before")
+    return chosen, lock
+
+
+def tensors(executor: Executor) -> tuple[Tensors, Tensors]:
+    """(parameters, moments) of an executor, by name."""
+    def held(regions: str) -> Tensors:
+        shapes = {name: buffer.shape for region in regions.split()
+                  for name, buffer in executor.program.members(region).items()}
+        return Tensors(shapes, executor.read, executor.write)
+    return held("parameters"), held("m v")
+
+
+def fill(start: Start, parameters: Tensors, moments: Tensors) -> None:
+    """The values with which training starts: the checkpoint's, a folder's, or drawn by seed."""
+    size = start.size
+    if start.checkpoint:
+        checkpoint.restore(start.checkpoint, parameters, moments, size.V)
+    elif start.config.init_from:
+        hugging_face.read(Path(start.config.init_from), parameters, size.V)
+    else:
+        for name, shape in parameters.shapes.items():
+            seed = start.config.seed
+            parameters.write(name, weights.initial(name, shape, seed, size.L, size.V))

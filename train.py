@@ -1,0 +1,217 @@
+"""Trains GPT-2 with proved kernels: `python train.py`, `python train.py --help`.
+
+From top to bottom: what to compute (data, program, kernels, memory), the parts of a step, the loop.
+Same configuration and same kernel lock: same log and checkpoints, bit for bit, also after a kill
+and --resume. PyTorch is not imported; where a kernel must be proved first, another process does it.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ported import device as devices
+from ported.device import DeviceError
+from ported.executor import Executor
+from ported.training import checkpoint, runs, sampling, start, text
+from ported.training.config import Config, parse
+from ported.training.data import open_data
+from ported.training.errors import BadInput
+from ported.training.interrupt import Interrupt
+from ported.training.loader import Loader, in_order
+from ported.training.log import Log, line
+from ported.training.outlier import Window, skips
+from ported.training.report import Progress, next_steps, parameter_count
+from ported.training.schedules import SCHEDULES
+from ported.training.tokens import VOCABULARY, Tokens
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code: 0 done, 1 refused or failed, 128 + signal stopped (and can be resumed)."""
+    try:
+        return train(*parse(arguments))
+    except KeyboardInterrupt:
+        print("\nstopped before the first step", file=sys.stderr)
+        return 130
+    except (ValueError, DeviceError) as error:
+        if type(error) is ValueError:  # what we refuse has a class of its own; this is a bug
+            raise
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+
+
+def train(config: Config, given: dict) -> int:
+    """Everything before the first step, then the loop. `given`: the flags typed."""
+    begun = start.begin(config, given)
+    config, size = begun.config, begun.size
+    train_tokens, val_tokens = open_data(config, print, size.V)
+    program = start.program_of(config, size)
+    device = devices.open(config.device, threads=begun.threads)
+    kernels, lock = start.kernels_for(program, device, begun, print)
+    executor = Executor(program, device, kernels)
+    print(executor.plan.table())
+
+    loader = Loader(train_tokens, config.seed, only=config.batch if config.overfit else 0)
+    steps = config.steps if config.steps >= 0 else train_tokens.windows // config.batch
+    parameters, moments = start.tensors(executor)
+    checkpoint.check_room(begun.run or Path(config.out), parameters, config, steps)
+    start.fill(begun, parameters, moments)
+    executor.write("dscale", 1 / (config.batch * config.sequence_length))
+
+    sizes = {name: program.sizes[name] for name in ("L", "H", "C", "V", "Tmax")}
+    recorded = {"config": config.record(), "sizes": sizes, "lock": lock}
+    first = {"record": "run", **recorded, "commit": runs.commit(), "device": device.processor}
+    run = begun.run or runs.new_run(config.out, config.name or config.model, line(first))
+    print(f"{parameter_count(parameters.shapes, size.V)} parameters; {config.accumulate} x "
+          f"{config.micro} sequences of {config.sequence_length} tokens a step; data for "
+          f"{train_tokens.windows // config.batch} steps; {device.threads} threads; run {run}")
+
+    def save(step: int, state: dict) -> None:
+        checkpoint.save(run, step, {**recorded, **state}, parameters, moments, sizes, config.keep)
+    with Log(run, begun.step) as log:
+        trainer = Trainer(config, executor, loader, val_tokens, begun)
+        return loop(trainer, log, save, run, begun.step, steps)
+
+
+class Trainer:
+    """The parts of a step, and all that changes from one step to the next besides the weights."""
+
+    def __init__(self, config: Config, executor: Executor, loader: Loader, val: Tokens,
+                 begun: start.Start):
+        self.config, self.executor, self.loader, self.val = config, executor, loader, val
+        self.updates, self.windows = 0, {"loss": Window(), "norm": Window()}
+        if begun.checkpoint:
+            loader.restore(begun.state["loader"], begun.checkpoint)
+            self.updates = begun.state["updates"]
+            self.windows = {kind: Window(v) for kind, v in begun.state["windows"].items()}
+
+    def state(self) -> dict:
+        """What a checkpoint keeps of this. Random numbers depend on seed and step alone."""
+        windows = {kind: list(window.values) for kind, window in self.windows.items()}
+        return {"loader": self.loader.state(), "updates": self.updates, "windows": windows}
+
+    def gradients(self) -> tuple[float, float]:
+        """(loss, gradient norm) of the next batch; the gradients stand in the executor."""
+        self.executor.run("zero")
+        losses = []
+        for _ in range(self.config.accumulate):
+            tokens, targets = self.loader.next(self.config.micro)
+            self._run(tokens, targets, "forward", "backward")
+            losses += self.executor.read("losses").tolist()
+        self.executor.run("norm")
+        return math.fsum(losses) / len(losses), float(self.executor.read("norm")[0])
+
+    def _run(self, tokens: np.ndarray, targets: np.ndarray, *passes: str) -> None:
+        self.executor.write("tokens", tokens)
+        self.executor.write("targets", targets)
+        for name in passes:
+            self.executor.run(name)
+
+    def unusual(self, loss: float, norm: float) -> bool:
+        """Whether this step's update is to be left out. Raises where nothing can be saved."""
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise BadInput("training", f"loss {loss}, gradient norm {norm}", "finite numbers",
+                           "--init-from the last checkpoint with a lower --learning-rate")
+        scores = {"loss": self.windows["loss"].push(loss), "norm": self.windows["norm"].push(norm)}
+        return (skips(scores["loss"], self.config.skip_loss)
+                or skips(scores["norm"], self.config.skip_norm))
+
+    def update(self, rate: float) -> None:
+        """AdamW on the gradients that stand in the executor."""
+        self.updates += 1
+        self.executor.write("lr", rate)
+        self.executor.write("t", self.updates)
+        self.executor.run("update")
+
+    def validate(self) -> float:
+        """Mean loss, in nats a token, over the same sequences every time."""
+        losses, T = [], self.config.sequence_length
+        for tokens, targets, rows in in_order(self.val, self.config.micro,
+                                              self.config.eval_sequences):
+            self._run(tokens, targets, "evaluate")
+            losses += self.executor.read("losses")[: rows * T].tolist()
+        return math.fsum(losses) / len(losses)
+
+    def sample(self, step: int) -> str:
+        """Text that continues the prompt; the same for the same weights, seed and step."""
+        config, T = self.config, self.config.sequence_length
+        tokens = text.encode(config.prompt) or [text.END]
+        for number in range(config.sample_tokens):
+            seen = tokens[-T:]
+            block = np.zeros((config.micro, T), np.int32)
+            block[0, : len(seen)] = seen
+            self.executor.write("tokens", block)
+            self.executor.run("sample")
+            logits = self.executor.buffer("logits")[len(seen) - 1, :VOCABULARY]
+            uniform = sampling.draw(config.seed, step, number)
+            tokens.append(sampling.pick(logits, config.temperature, config.top_k, uniform))
+        return text.decode(tokens)
+
+
+def loop(trainer: Trainer, log: Log, save: Callable[[int, dict], None], run: Path, step: int,
+         steps: int) -> int:
+    """Trains from `step` to `steps`, or until a signal; the exit code."""
+    config, saved = trainer.config, step
+    schedule = SCHEDULES[config.schedule]
+    show = Progress(steps, config.batch * config.sequence_length)
+    talks = config.sample_tokens > 0 and trainer.executor.program.sizes["V"] == VOCABULARY
+
+    def due(every: int) -> bool:
+        return step == steps or every > 0 and step % every == 0
+
+    def checked() -> None:
+        loss = trainer.validate()
+        log.write({"step": step, "val_loss": loss})
+        show.say(f"step {step}: validation loss {loss:.4f}")
+    if step == 0:
+        checked()
+    with Interrupt(show.say) as interrupt:
+        while step < steps and not interrupt.signal:
+            began = time.perf_counter()
+            rate = config.learning_rate * schedule(step, steps, config.warmup,
+                                                   config.final_fraction)
+            loss, norm = trainer.gradients()
+            skipped = trainer.unusual(loss, norm)
+            if not skipped:
+                trainer.update(rate)
+            step += 1
+            seconds = time.perf_counter() - began
+            log.write({"step": step, "loss": loss, "norm": norm, "lr": rate}
+                      | ({"skipped": True} if skipped else {}))
+            log.time({"step": step, "ms": seconds * 1e3})
+            show.step(step, loss, norm, rate, seconds, skipped)
+            if due(config.eval_every):
+                checked()
+            if talks and due(config.sample_every):
+                words = trainer.sample(step)
+                log.write({"step": step, "sample": words})
+                show.say(f"step {step}: {words}")
+            if due(config.checkpoint_every):
+                log.sync()
+                save(step, trainer.state())
+                saved = step
+        if saved != step:
+            log.sync()
+            save(step, trainer.state())
+        return ended(config, run, step, interrupt, show)
+
+
+def ended(config: Config, run: Path, step: int, interrupt: Interrupt, show: Progress) -> int:
+    """The picture of the curve, and what to type next."""
+    if interrupt.signal:
+        show.say(f"stopped after step {step}, saved; go on with\n"
+                 f"  python train.py --resume {run}")
+        return interrupt.exit_code
+    if config.curve:
+        from ported.training import curve  # matplotlib: a fifth of a second, not before training
+
+        show.say(f"the curve: {curve.draw(run)}")
+    show.say(next_steps(run, step))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
