@@ -21,12 +21,11 @@ def update(weight, dweight, m, v, decay, scale, lr, t,
     return out
 
 
-def timed_update(
-    weight, dweight, m, v, decay, scale, lr, t,
-    beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1,
-):  # fmt: skip
+def timed_update(weight, dweight, m, v, decay, scale, lr, t,
+                 beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1):
     """What a bench times: PyTorch's fused step over one parameter of the region's size."""
-    parameter = _parameter(weight, dweight, slice(None))
+    parameter = torch.nn.Parameter(weight)
+    parameter.grad = dweight
     optimizer = torch.optim.AdamW([parameter], lr=float(lr), betas=(beta1, beta2), eps=eps,
                                   weight_decay=weight_decay, fused=True)
     return optimizer.step
