@@ -1,0 +1,271 @@
+"""Cases: shapes and values drawn from a contract, each reproducible from one short text.
+
+`layernorm_forward:N=3,C=17:seed=5:family=outlier` says everything: axes, the seed of every random
+number, and the family that the values belong to. No operation is known by name here. What a value
+may be follows from its role; the few that mean something narrower (a token, a variance) stand in
+DOMAINS by the tensor's name, which means the same in every operation.
+
+A backward's inputs are those of a real step: the forward's inputs are drawn, the explicit forward
+runs on them in float64, what it saves is rounded to float32, and gradients are drawn.
+"""
+
+import importlib
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ported import contract as contracts
+from ported.contract import Contract, Tensor
+
+BELOW = {"V": "Vp", "T": "Tmax"}  # never larger than the axis named
+LIMITS = {"B": 5, "H": 6, "D": 80, "T": 140, "Tmax": 150, "S": 40}  # of a drawn axis; others: 300
+LARGEST = 300
+ELEMENTS = 1 << 17  # of the largest tensor of a case
+WORK = 1 << 21  # product of all axes
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input to one operation. `axes` in order of appearance in the contract."""
+
+    contract: str
+    axes: tuple[tuple[str, int], ...]
+    seed: int = 0
+    family: str = "randn"
+
+    def __str__(self) -> str:
+        axes = ",".join(f"{name}={size}" for name, size in self.axes)
+        return f"{self.contract}:{axes}:seed={self.seed}:family={self.family}"
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return dict(self.axes)
+
+    def resized(self, **sizes: int) -> "Case":
+        """The same case with some axes of another size."""
+        return replace(self, axes=tuple({**self.sizes, **sizes}.items()))
+
+
+def parse(text: str, contract: Contract) -> Case:
+    """The case that `text` prints, with or without the operation's name in front."""
+    parts = [part for part in text.split(":") if part != contract.name]
+    axes: dict[str, int] = {}
+    rest = {"seed": "0", "family": "randn"}
+    for part in parts:
+        pairs = re.findall(r"(\w+)=([\w.+-]+)", part)
+        if pairs and pairs[0][0] in rest:
+            rest[pairs[0][0]] = pairs[0][1]
+        else:
+            axes.update((name, int(size)) for name, size in pairs)
+    wanted = axes_of(contract)
+    if set(axes) != set(wanted) or min(axes.values()) < 1 or rest["family"] not in FAMILIES:
+        example = ",".join(f"{name}=3" for name in wanted)
+        raise ValueError(f"found the case '{text}'; expected '{example}:seed=0:family=randn', all "
+                         f"sizes from 1, with a family of {', '.join(FAMILIES)}")
+    ordered = tuple((name, axes[name]) for name in wanted)
+    return Case(contract.name, ordered, int(rest["seed"]), rest["family"])
+
+
+def forward_of(contract: Contract) -> Contract | None:
+    """The forward that a backward belongs to; None for other directions."""
+    if contract.direction != "backward":
+        return None
+    return contracts.of(f"{contract.operation}_forward")
+
+
+def axes_of(contract: Contract) -> tuple[str, ...]:
+    """Axes of the contract and, for a backward, of its forward."""
+    forward = forward_of(contract)
+    return tuple(dict.fromkeys((*contract.axes, *(forward.axes if forward else ()))))
+
+
+def consistent(sizes: Mapping[str, int]) -> bool:
+    """Whether V <= Vp and T <= Tmax."""
+    return all(sizes[low] <= sizes[high] for low, high in BELOW.items()
+               if low in sizes and high in sizes)
+
+
+def small_enough(contract: Contract, sizes: Mapping[str, int]) -> bool:
+    """Whether a case of these sizes is quick to judge."""
+    work = float(np.prod([float(size) for size in sizes.values()]))
+    largest = max(np.prod([float(n) for n in t.shape(sizes)]) for t in contract.tensors)
+    return work <= WORK and largest <= ELEMENTS
+
+
+# Families: a generator, and a matrix of standard normal numbers, to the matrix of the family.
+
+def _scaled(low: float, high: float):
+    return lambda r, x: x * 10 ** r.uniform(low, high)
+
+
+def _outlier(r, x):
+    x[np.arange(len(x)), r.integers(x.shape[1], size=len(x))] *= 10 ** r.uniform(2, 4)
+    return x
+
+
+def _one_hot(r, x):
+    out = np.zeros_like(x)
+    out[np.arange(len(x)), r.integers(x.shape[1], size=len(x))] = r.uniform(0.5, 2)
+    return out
+
+
+def _sorted(r, x):
+    x = np.sort(x, axis=1)
+    return x[:, ::-1] if r.integers(2) else x
+
+
+def _neginf(r, x):
+    masked = r.random(x.shape) < 0.3
+    masked[np.arange(len(x)), r.integers(x.shape[1], size=len(x))] = False
+    return np.where(masked, -np.inf, x)
+
+
+def _mixed(r, x):
+    """Rows of unlike kinds and sizes, one of them all zeros."""
+    kinds = ("randn", "mean1000", "tiny", "huge", "outlier", "constant", "onehot")
+    for row in range(len(x)):
+        kind = kinds[int(r.integers(len(kinds)))]
+        x[row] = FAMILIES[kind](r, x[row:row + 1].copy())[0]
+    if len(x) > 2:
+        x[r.integers(len(x))] = 0
+    return x
+
+
+FAMILIES = {
+    "randn": _scaled(-1, 1),
+    "mean1000": lambda r, x: x + 10 ** r.uniform(2.7, 3.3),
+    "tiny": _scaled(-12, -6),
+    "huge": _scaled(4, 9),
+    "squares": _scaled(19.5, 20),  # float32 overflows where it squares
+    "outlier": _outlier,
+    "constant": lambda r, x: np.broadcast_to(x[:, :1] * 10 ** r.uniform(0, 2), x.shape).copy(),
+    "equal": lambda r, x: np.full_like(x, x.flat[0] * 10),
+    "onehot": _one_hot,
+    "sorted": _sorted,
+    "offset": lambda r, x: x + 1e4,
+    "negative": lambda r, x: -np.abs(x) - 10 ** r.uniform(1.5, 2.5),
+    "large": lambda r, x: x * r.uniform(20, 60),  # scores that a softmax saturates on
+    "neginf": _neginf,
+    "repeated": _scaled(-0.5, 0.5),  # every index the same
+    "denormal": _scaled(-41, -39),
+    "mixed": _mixed,
+    "integer": lambda r, x: r.integers(-4, 5, x.shape).astype(np.float64),
+}
+# What weights and gradients are drawn from, beside the family of the data they meet.
+MILD = ("randn", "randn", "randn", "outlier", "onehot", "sorted", "mixed", "tiny")
+
+
+def _whole(low, high):
+    return lambda r, shape, sizes: r.integers(low, high, shape)
+
+
+def _power(low, high):
+    return lambda r, shape, sizes: 10 ** r.uniform(low, high, shape)
+
+
+def _step(r, shape, sizes):
+    return np.full(shape, r.choice([1, 2, 3, 10, 1000, int(r.integers(2, 100000))]))
+
+
+def _moment(r, shape, sizes):
+    return (r.standard_normal(shape) * 10 ** r.uniform(-3, 0)) ** 2
+
+
+DOMAINS = {
+    "tokens": lambda r, shape, sizes: r.integers(0, sizes["Vp"], shape),
+    "targets": lambda r, shape, sizes: r.integers(0, sizes["V"], shape),
+    "t": _step,
+    "v": _moment,
+    "decay": _whole(0, 2),
+    "scale": lambda r, shape, sizes: r.uniform(0.1, 0.9, shape),
+    "lr": _power(-4, -2),
+    "dscale": _power(-5, 0),
+}
+ZERO_MEANS_OFF = ("max_norm",)  # constants for which 0 switches something off
+
+
+def _generator(case: Case, name: str) -> np.random.Generator:
+    return np.random.default_rng([case.seed, zlib.crc32(name.encode())])
+
+
+def _value(case: Case, tensor: Tensor, sizes: Mapping[str, int]) -> np.ndarray:
+    r, shape = _generator(case, tensor.name), tensor.shape(sizes)
+    if tensor.name in DOMAINS:
+        drawn = np.asarray(DOMAINS[tensor.name](r, shape, sizes))
+        if tensor.role == "I32" and case.family == "repeated":
+            drawn = np.full(shape, drawn.flat[0])
+        return drawn.astype(np.int32 if tensor.role == "I32" else np.float32)
+    if tensor.role == "I32":
+        raise ValueError(f"{case.contract}: found {tensor} without a range of values; expected "
+                         f"{tensor.name} in DOMAINS of checks/cases.py")
+    gradient = tensor.name.startswith("d") and not case.contract.endswith("_update")
+    data = tensor.role in ("F", "R", "G") and not gradient
+    family = case.family
+    if not data and family != "integer":
+        family = MILD[int(r.integers(len(MILD)))] if family != "randn" else "randn"
+    rows = r.standard_normal((int(np.prod(shape[:-1])), shape[-1]))
+    with np.errstate(all="ignore"):
+        return FAMILIES[family](r, rows).reshape(shape).astype(np.float32)
+
+
+def _constants(case: Case, contract: Contract) -> dict[str, float]:
+    """A seed divisible by 3 keeps the defaults; otherwise each is moved by a factor."""
+    if case.seed % 3 == 0:
+        return dict(contract.consts)
+    moved = {}
+    for name, default in contract.consts.items():
+        factor = 10 ** _generator(case, name).uniform(-1, 0.6)
+        near_one = 0.5 < default < 1
+        moved[name] = 1 - (1 - default) * factor if near_one else default * factor
+        if name in ZERO_MEANS_OFF and case.seed % 5 == 0:
+            moved[name] = 0.0
+    return moved
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """`inputs`: the contract's arguments by name (arrays, axis sizes, constants).
+    `forward`: for a backward, the forward's arguments that lie behind it."""
+
+    case: Case
+    inputs: dict
+    forward: dict | None = None
+
+
+def explicit(contract: Contract, inputs: Mapping) -> dict[str, np.ndarray]:
+    """The explicit function's outputs in float64, by name."""
+    from checks import gate
+
+    found = gate.explicit(contract, gate.tensors_of(contract, inputs))
+    return {name: value.numpy() for name, value in found.items()}
+
+
+def _plain(case: Case, contract: Contract) -> dict:
+    made = {t.name: _value(case, t, case.sizes) for t in contract.inputs}
+    made |= {name: case.sizes[name] for name in contract.axis_arguments}
+    return {**made, **_constants(case, contract)}
+
+
+def draw(case: Case, contract: Contract) -> Drawn:
+    """The arguments of `case`, the same on every machine."""
+    forward = forward_of(contract)
+    if forward is None:
+        return Drawn(case, _plain(case, contract))
+    given = _plain(case, forward)
+    with np.errstate(all="ignore"):
+        saved = {name: value.astype(np.float32) for name, value in explicit(forward, given).items()}
+    known = {**given, **saved}
+    inputs = {t.name: known[t.name] if t.name in known else _value(case, t, case.sizes)
+              for t in contract.inputs}
+    inputs |= {name: case.sizes[name] for name in contract.axis_arguments}
+    return Drawn(case, {**inputs, **_constants(case, contract)}, given)
+
+
+def gradients_of(contract: Contract, drawn: Drawn) -> dict[str, np.ndarray]:
+    """The drawn gradients among a backward's inputs: `dX` of the forward's output X."""
+    forward = forward_of(contract)
+    outputs = {f"d{t.name}" for t in forward.outputs} if forward else set()
+    return {name: drawn.inputs[name] for name in drawn.inputs if name in outputs}

@@ -1,0 +1,132 @@
+"""Checks on how a kernel meets memory: poison, accumulate, guards, pointers, sequences, threads.
+
+`frozen` and the writing half of `guards` have no function here: every launch carries them.
+"""
+
+import numpy as np
+
+from checks import known
+from checks.launch import FILLS, Result
+from checks.trial import Trial
+from ported import device as devices
+
+OFFSETS = range(1, 16)
+THREADS = (1, 2, 3)
+REPEATS = 12
+
+
+def base(trial: Trial) -> Result:
+    """Sum from zero, everything else full of NaN: the result that all others are held against."""
+    return trial.run(fill="nan", guard="nan")
+
+
+def quick(trial: Trial, first: Result) -> None:
+    """The gate; then one launch in which all that may differ differs."""
+    trial.judge(first)
+    starts = trial.known.starts(trial.contract)
+    second = trial.run(fill="random", guard="random", starts=starts)
+    whole = [name for name in second.outputs if name not in starts]
+    trial.same("poison", first, second, "over random bytes instead of NaN", whole)
+    if starts:
+        sums = Result({name: second.outputs[name] for name in starts})
+        trial.judge(sums, ["accumulate"], "added to random numbers: ", starts)
+
+
+def poison(trial: Trial, first: Result) -> None:
+    """What stood in outputs and scratch has no influence."""
+    for fill in FILLS[1:3]:
+        again = trial.run(fill=fill)
+        trial.same("poison", first, again, f"outputs and scratch held {fill} instead of NaN")
+
+
+def accumulate(trial: Trial, first: Result) -> None:
+    """Sum outputs add to what stands there, once a launch; the others overwrite."""
+    starts = trial.known.starts(trial.contract)
+    if not starts:
+        trial.ledger.not_run["accumulate: no Sum output"] += 1
+        _overwrites(trial, first)
+        return
+    once = trial.run(starts=starts)
+    sums = Result({name: once.outputs[name] for name in starts})
+    trial.judge(sums, ["accumulate"], "added to random numbers: ", starts)
+    twice = trial.run(starts=sums.outputs)
+    summed = Result({name: twice.outputs[name] for name in starts})
+    trial.judge(summed, ["accumulate"], "added a second time: ", sums.outputs)
+    whole = [name for name in twice.outputs if name not in starts]
+    trial.same("accumulate", first, twice, "a second launch", whole)
+    if not any(t.access == "inout" for t in trial.contract.outputs):
+        both = trial.run(starts=starts, calls=2)
+        if trial.subject.claims("deterministic"):
+            trial.same("accumulate", twice, both, "two calls on the same memory")
+
+
+def _overwrites(trial: Trial, first: Result) -> None:
+    if all(t.access == "out" for t in trial.contract.outputs):
+        trial.same("accumulate", first, trial.run(calls=2), "a second call over the first's result")
+
+
+def guards(trial: Trial, first: Result) -> None:
+    """Nothing outside a buffer is read, and (in every launch) nothing there is written."""
+    for guard in FILLS[1:]:
+        again = trial.run(guard=guard)
+        trial.same("guards", first, again, f"memory around the buffers held {guard} instead of NaN, "
+                   "so it was read")
+
+
+def pointers(trial: Trial, first: Result) -> None:
+    """Any element may be the first: buffers all shifted alike, then each by another amount."""
+    names = list(trial.stage.shapes)
+    random = np.random.default_rng(trial.case.seed)
+    plans = [dict.fromkeys(names, offset) for offset in OFFSETS]
+    plans += [dict(zip(names, map(int, random.integers(0, 16, len(names))), strict=True))
+              for _ in range(4)]
+    for plan in plans:
+        again = trial.run(shifts=plan)
+        shown = ", ".join(f"{name}+{shift}" for name, shift in plan.items())
+        trial.same("pointers", first, again, f"with pointers off a 64-byte line ({shown})")
+
+
+def sequence(trial: Trial, first: Result) -> None:
+    """Calls do not know of each other: contents, shapes and places change, and come back."""
+    case, subject = trial.case, trial.subject
+    other = known.of(type(case)(case.contract, case.axes, case.seed + 1, case.family),
+                     trial.contract)
+    changed = trial.run(other.inputs)
+    trial.judge(changed, ["sequence"], "same pointers, other contents: ", truth=other.truth,
+                stock=False)
+    for axis, size in case.axes:
+        near = case.resized(**{axis: size + 1})
+        if subject.applies(near.sizes) and size < 300:
+            Trial(subject, near, ["sequence"]).judge(
+                Trial(subject, near).run(), ["sequence"], f"after {axis}={size}: ", stock=False)
+            break
+    trial.same("sequence", first, trial.run(), "back at the first shape and contents")
+    trial.same("sequence", first, trial.run(skip=1 << 16), "at fresh addresses")
+    for _ in range(REPEATS):
+        again = trial.run()
+    trial.same("sequence", first, again, f"launch {REPEATS + 6} of the same")
+
+
+def threads(trial: Trial, first: Result) -> None:
+    """`deterministic`: the same bits in every run and for every number of threads."""
+    if not hasattr(trial.subject.device, "threads"):
+        trial.ledger.not_run["claims: this device has no threads to choose"] += 1
+        return
+    for count in THREADS:
+        stage = trial.subject.stage(trial.case.sizes, with_threads(trial.subject.device, count))
+        again = trial.run(stage=stage)
+        trial.same("claims", first, again, f"with {count} threads")
+
+
+_DEVICES: dict[tuple[str, int], object] = {}
+
+
+def with_threads(device, count: int):
+    """The same device with another number of threads."""
+    key = (device.name, count)
+    if key not in _DEVICES:
+        _DEVICES[key] = devices.open(device.name, threads=count)
+    return _DEVICES[key]
+
+
+EXAMINE = (quick, poison, accumulate, guards, pointers, sequence, threads)

@@ -1,0 +1,129 @@
+"""Which shapes a version is tried at: a fixed spine that no version escapes, and what hypothesis draws.
+
+The spine holds the sizes at which kernels break: one, a tile, a tile and one more or one less,
+distinct primes, many rows of few channels, GPT-2's own. An axis that a version's `needs` restrict is
+moved to the nearest size that they allow.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from hypothesis import strategies as st
+
+from checks import cases
+from checks.cases import FAMILIES, Case
+from ported import expressions
+from ported.contract import Contract
+from ported.source import Version
+
+SPINE = {
+    "odd": {"B": 2, "T": 7, "N": 5, "C": 13, "O": 11, "H": 3, "D": 5, "V": 17, "Vp": 23, "Tmax": 9,
+            "S": 3, "E": 19, "": 6},
+    "one": {"": 1},
+    "tile": {"B": 2, "T": 32, "N": 32, "C": 64, "O": 96, "H": 2, "D": 32, "V": 120, "Vp": 128,
+             "Tmax": 64, "S": 4, "E": 256, "": 16},
+    "over": {"B": 3, "T": 33, "N": 33, "C": 65, "O": 129, "H": 3, "D": 17, "V": 129, "Vp": 131,
+             "Tmax": 35, "S": 5, "E": 257, "": 17},
+    "under": {"B": 1, "T": 63, "N": 63, "C": 31, "O": 127, "H": 1, "D": 15, "V": 127, "Vp": 127,
+              "Tmax": 63, "S": 2, "E": 255, "": 15},
+    "long": {"B": 1, "T": 130, "N": 259, "C": 3, "O": 2, "H": 2, "D": 4, "V": 5, "Vp": 7,
+             "Tmax": 131, "S": 37, "E": 3, "": 2},
+    "wide": {"B": 1, "T": 2, "N": 2, "C": 771, "O": 67, "H": 1, "D": 77, "V": 1021, "Vp": 1031,
+             "Tmax": 3, "S": 1, "E": 1030, "": 3},
+    "gpt2": {"B": 1, "T": 5, "N": 3, "C": 768, "O": 160, "H": 12, "D": 64, "V": 129, "Vp": 160,
+             "Tmax": 6, "S": 7, "E": 256, "": 8},
+    "vocabulary": {"N": 2, "V": 50257, "Vp": 50304, "B": 1, "T": 3, "C": 2, "Tmax": 1024, "": 2},
+}
+EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 47, 48, 63, 64, 65, 67, 96, 127, 128,
+         129, 192, 255, 256, 257)
+HOME = "odd"  # small, distinct and prime: what memory is examined at
+
+
+class Shapes:
+    """Sizes at which `version` applies under some launch configuration."""
+
+    def __init__(self, version: Version, contract: Contract, threads: int = 1):
+        self.version, self.contract, self.threads = version, contract, threads
+        self.axes = cases.axes_of(contract)
+        self.pools = {axis: self._pool(axis) for axis in self.axes}
+
+    def applies(self, sizes: Mapping[str, int], parameters: Mapping[str, int] | None = None) -> bool:
+        """Whether some configuration (or the one given) fits these sizes."""
+        tried = [parameters] if parameters is not None else self.version.configurations()
+        return any(not self.version.unmet_needs({**sizes, **p, "threads": self.threads})
+                   for p in tried)
+
+    def allowed(self, sizes: Mapping[str, int]) -> bool:
+        return (cases.consistent(sizes) and cases.small_enough(self.contract, sizes)
+                and self.applies(sizes))
+
+    def _pool(self, axis: str) -> list[int]:
+        """Sizes that `needs` of this axis alone allow; those with other axes are checked later."""
+        limit = cases.LIMITS.get(axis, cases.LARGEST)
+        own = [need for need in self.version.needs if axis in expressions.names(need)
+               and not expressions.names(need) & (set(self.axes) - {axis})]
+        choices = self.version.configurations()
+
+        def holds(size: int) -> bool:
+            return any(all(expressions.evaluate(need, {axis: size, "threads": self.threads, **p})
+                           for need in own) for p in choices)
+
+        pool = [size for size in range(1, limit + 1) if holds(size)]
+        return pool or [size for size in range(limit, 4097) if holds(size)][:8]
+
+    def spine(self) -> dict[str, dict[str, int]]:
+        """The fixed shapes by name, each moved to where the version applies."""
+        found: dict[str, dict[str, int]] = {}
+        for name, wanted in SPINE.items():
+            sizes = {axis: wanted.get(axis, wanted[""]) for axis in self.axes}
+            if not self.applies(sizes):
+                sizes = {axis: min(self.pools[axis], key=lambda n, want=size: abs(n - want))
+                         for axis, size in sizes.items() if self.pools[axis]}
+            if len(sizes) == len(self.axes) and self.allowed(sizes) and sizes not in found.values():
+                found[name] = sizes
+        return found
+
+    def strategy(self, families: tuple[str, ...]) -> st.SearchStrategy[Case]:
+        """Hypothesis draws sizes, seed and family; every case applies."""
+        if not all(self.pools.values()):
+            return st.nothing()
+        sizes = st.fixed_dictionaries({
+            axis: st.one_of(st.sampled_from([n for n in EDGES if n in set(pool)] or pool),
+                            st.sampled_from(pool)) for axis, pool in self.pools.items()})
+        return st.builds(self._case, sizes.map(_ordered).filter(self.allowed),
+                         st.integers(0, 2**20), st.sampled_from(families))
+
+    def _case(self, sizes: dict[str, int], seed: int, family: str) -> Case:
+        return Case(self.contract.name, tuple(sizes.items()), seed, family)
+
+    def cases(self, seed: int, families: tuple[str, ...]) -> Iterator[Case]:
+        """Every shape of the spine with plain numbers, then every family at one of them."""
+        spine = self.spine()
+        for sizes in spine.values():
+            yield self._case(sizes, seed, "randn")
+        rows = [s for n, s in spine.items() if n not in ("one", "vocabulary")] or list(spine.values())
+        for number, family in enumerate(f for f in families if f != "randn" and rows):
+            yield self._case(rows[(seed + number) % len(rows)], seed + 1 + number, family)
+
+
+def _ordered(sizes: dict[str, int]) -> dict[str, int]:
+    """V and Vp, T and Tmax the right way round."""
+    sizes = dict(sizes)
+    for low, high in cases.BELOW.items():
+        if low in sizes and high in sizes and sizes[low] > sizes[high]:
+            sizes[low], sizes[high] = sizes[high], sizes[low]
+    return sizes
+
+
+def smaller(case: Case) -> Iterator[Case]:
+    """Simpler cases near `case`, simplest first: each axis brought down, plain numbers."""
+    for axis, size in case.axes:
+        tried = sorted({1, 2, 3, size // 8, size // 2, 3 * size // 4, size - 8, size - 1})
+        for less in (n for n in tried if 0 < n < size):
+            yield case.resized(**{axis: less})
+    if case.family != "randn":
+        yield Case(case.contract, case.axes, case.seed, "randn")
+    if case.seed:
+        yield Case(case.contract, case.axes, 0, case.family)
+
+
+ALL = tuple(FAMILIES)

@@ -1,0 +1,153 @@
+"""One version at one case: launched under watch, judged by the gate, every refusal written down."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from checks import gate, known
+from checks.cases import Case
+from checks.launch import Result, Stage
+from ported.contract import Contract
+from ported.source import Version
+
+KEPT_FAULTS = 40
+LUCKY = ("constant", "equal", "onehot", "integer")  # stock may be exact here, which obliges nobody
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One refusal: which check, at which case and configuration, what was found and expected."""
+
+    check: str
+    output: str
+    message: str
+    ratio: float
+    case: str
+    parameters: dict = field(default_factory=dict)
+
+
+class Enough(Exception):
+    """Raised to end a proof early, once the refusal that was asked for is there."""
+
+
+@dataclass
+class Ledger:
+    """Counts of what ran, worst error over its bound, refusals, and what did not run and why."""
+
+    examples: Counter = field(default_factory=Counter)
+    worst: dict[str, float] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    refused: Counter = field(default_factory=Counter)
+    not_run: Counter = field(default_factory=Counter)
+    target: str | None = None  # ends the proof as soon as this check refuses
+
+    def ran(self, check: str, worst: float = 0.0) -> None:
+        self.examples[check] += 1
+        self.worst[check] = max(self.worst.get(check, 0.0), worst)
+
+    def refuse(self, fault: Fault) -> None:
+        self.refused[fault.check] += 1
+        if self.refused[fault.check] == 1 or len(self.faults) < KEPT_FAULTS:
+            self.faults.append(fault)
+        if fault.check == self.target:
+            raise Enough
+
+    def as_dict(self) -> dict:
+        return {"faults": [asdict(fault) for fault in self.faults], "refused": dict(self.refused),
+                "not_run": dict(self.not_run)}
+
+
+class Subject:
+    """What is on trial: one version with one launch configuration on one device."""
+
+    def __init__(self, version: Version, contract: Contract, device, parameters: Mapping[str, int],
+                 ledger: Ledger, say: Callable[[str], None] = lambda text: None):
+        self.version, self.contract, self.device = version, contract, device
+        self.parameters, self.ledger, self.say = dict(parameters), ledger, say
+        self._stages: dict[tuple, Stage] = {}
+
+    def claims(self, word: str) -> bool:
+        return word in self.version.claims
+
+    def stage(self, sizes: Mapping[str, int], device=None) -> Stage:
+        device = device or self.device
+        key = (id(device), *sorted(sizes.items()))
+        if key not in self._stages:
+            self._stages[key] = Stage(device, self.version, self.contract, sizes, self.parameters)
+        return self._stages[key]
+
+    def applies(self, sizes: Mapping[str, int]) -> bool:
+        integers = {**sizes, **self.parameters, "threads": getattr(self.device, "threads", 1)}
+        return not self.version.unmet_needs(integers)
+
+
+class Trial:
+    """The subject at one case. `sources`: the checks that a refusal by the gate counts for."""
+
+    def __init__(self, subject: Subject, case: Case, sources: Iterable[str] = ("gate",)):
+        self.subject, self.case, self.sources = subject, case, tuple(sources)
+        self.ledger, self.contract = subject.ledger, subject.contract
+        self.known = known.of(case, subject.contract)
+        self.stage = subject.stage(case.sizes)
+
+    @property
+    def inputs(self) -> dict:
+        return self.known.inputs
+
+    def refuse(self, check: str, output: str, message: str, ratio: float = float("inf")) -> None:
+        self.ledger.refuse(Fault(check, output, message, ratio, str(self.case),
+                                 self.subject.parameters))
+
+    def run(self, inputs: Mapping | None = None, stage: Stage | None = None, **how) -> Result:
+        """One launch; whatever memory it changed that is not its own is refused here."""
+        settings = ", ".join(f"{k}={v}" for k, v in how.items() if isinstance(v, str | int))
+        self.subject.say(f"{self.case} {self.subject.parameters or ''} {settings}")
+        result = (stage or self.stage).run(self.inputs if inputs is None else inputs, **how)
+        self.ledger.ran("frozen")
+        self.ledger.ran("guards")
+        for check, output, message in result.faults:
+            self.refuse(check, output, f"{message} ({settings or 'first launch'})")
+        return result
+
+    def judge(self, result: Result, checks: Iterable[str] | None = None, what: str = "",
+              starts: Mapping | None = None, truth: gate.Truth | None = None,
+              stock: bool = True) -> bool:
+        """The gate on every output; a refusal counts for each of `checks`. True: accepted."""
+        checks = tuple(checks or self.sources)
+        accepted, starts = True, starts or {}
+        stock = stock and self.case.family not in LUCKY
+        for name, got in result.outputs.items():
+            base = self.known.stock.get(name) if stock and name not in starts else None
+            with np.errstate(all="ignore"):
+                findings, ratio = gate.judge(truth or self.known.truth, name, got,
+                                             start=starts.get(name), stock=base)
+            for check in checks:
+                self.ledger.ran(check, ratio)
+                for finding in findings[:1]:
+                    accepted = False
+                    self.refuse(check, name, f"{what}{finding.check}: {finding.message}",
+                                finding.ratio)
+        return accepted
+
+    def same(self, check: str, first: Result, second: Result, what: str,
+             names: Iterable[str] | None = None) -> None:
+        """Both launches gave the same: bitwise where `deterministic` is claimed, else by the gate."""
+        names = tuple(first.outputs if names is None else names)
+        if not self.subject.claims("deterministic"):
+            self.judge(Result({name: second.outputs[name] for name in names}), [check], what + ": ")
+            return
+        self.ledger.ran(check)
+        for name in names:
+            self.equal(check, name, second.outputs[name], first.outputs[name], what)
+
+    def equal(self, check: str, name: str, found: np.ndarray, expected: np.ndarray, what: str,
+              ) -> None:
+        """Bitwise equality (any NaN equals any NaN)."""
+        differs = (found.view(np.uint32) != expected.view(np.uint32)) & ~(
+            np.isnan(found) & np.isnan(expected))
+        if differs.any():
+            at = tuple(int(i) for i in np.argwhere(differs)[0])
+            self.refuse(check, name, f"{name}{list(at)}: {what}: found {found[at]:.9g}, expected "
+                        f"{expected[at]:.9g} bit for bit; {differs.sum()} of {differs.size} differ")
