@@ -102,9 +102,10 @@ def truth_of(contract: Contract, inputs: Mapping, *, seed: int = 0,
     spread = rounding.Propagate()
     values = explicit(contract, arguments, spread)
     truth = Truth({}, {}, {name: float(max(spread.terms, 1)) for name in values})
+    alike = any(_alike(array) for array in inputs.values() if isinstance(array, np.ndarray))
     single = {name: value.float() if rounding._floating(value) else value
               for name, value in arguments.items()}
-    sampled = [explicit(contract, arguments, rounding.Sample(spread.spreads, seed + k))
+    sampled = [explicit(contract, arguments, rounding.Sample(spread.spreads, seed + k, False, alike))
                for k in range(samples or SAMPLES)] + [explicit(contract, single)]
     narrow = (explicit(contract, arguments, rounding.Sample(spread.spreads, 0, True))
               if spread.overflows else {})
@@ -114,11 +115,31 @@ def truth_of(contract: Contract, inputs: Mapping, *, seed: int = 0,
         truth.value[name] = value.numpy()
         errors = [(sample[name] - value).numpy() for sample in sampled]
         scale, truth.shares[name] = _pooled(variance.numpy(), errors)
-        if narrow:
-            scale[(narrow[name] != value).numpy() & (np.abs(value.numpy()) < rounding.LARGEST)] = np.inf
+        scale[_unjudged(value, sampled, narrow, name)] = np.inf
         truth.scale[name] = scale
         truth.habits[name] = _habit(truth.value[name], scale, errors)
     return truth
+
+
+def _alike(array: np.ndarray) -> bool:
+    """Whether an array holds few different numbers."""
+    some = array.reshape(-1)[::max(array.size // 256, 1)]
+    return array.dtype.kind == "f" and np.unique(some).size <= 0.75 * some.size
+
+
+def _unjudged(value, sampled, narrow, name) -> np.ndarray:
+    """Where float32 may give anything: its range ends within the steps, or honest classes differ."""
+    value = value.numpy()
+    inside = np.isfinite(value) & (np.abs(value) < rounding.LARGEST)
+    unsure = np.zeros(value.shape, bool)
+    for sample in sampled:
+        other = sample[name].numpy()
+        unsure |= inside & ~np.isfinite(other) | np.isnan(value) & ~np.isnan(other)
+    if narrow:
+        with np.errstate(invalid="ignore"):
+            same = np.isclose(narrow[name].numpy(), value, 1e-9, 0)
+        unsure |= np.where(np.isnan(narrow[name].numpy()), np.isfinite(value), inside & ~same)
+    return unsure
 
 
 def _rows(array: np.ndarray) -> np.ndarray:
@@ -224,6 +245,7 @@ def _bound(truth, output, start, dtype):
         scale = np.where(moving, np.hypot(scale, np.sqrt(additions) * rounding.UNIT * start), 0.0)
     with np.errstate(invalid="ignore"):
         bound = np.where(moving, unit * np.abs(value) + SLACK * scale + TINIEST[dtype], 0.0)
+    bound[np.isinf(scale)] = np.inf
     return value, scale, bound
 
 
@@ -239,7 +261,7 @@ def _classes(output, got, value, bound, dtype) -> list[Finding]:
         ("+Inf", got == np.inf, value - bound >= largest, value + bound >= largest),
         ("-Inf", got == -np.inf, value + bound <= -largest, value - bound <= -largest),
     ):
-        free = np.isinf(bound) & np.isfinite(value)
+        free = np.isinf(bound)
         wrong = ~free & ((found & ~allowed) | (expected & ~found))
         if wrong.any():
             at = _where(wrong)
@@ -251,7 +273,7 @@ def _classes(output, got, value, bound, dtype) -> list[Finding]:
 
 def _elements(output, got, value, bound, error) -> tuple[list[Finding], float]:
     size = np.abs(error)
-    within = size <= bound
+    within = (size <= bound) | ~np.isfinite(bound)
     ratio = np.where(size == 0, 0.0, size / np.maximum(bound, EPSILON))
     worst = float(ratio.max(initial=0.0))
     if within.all():

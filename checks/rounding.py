@@ -29,7 +29,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 UNIT = 2.0**-24  # unit round-off of float32, the declared accumulator
-TINY = 2.0**-150  # half the smallest denormal: gradual underflow is honest, flushing to zero is not
+TINY = 2.0**-149  # the smallest denormal: gradual underflow is honest, flushing to zero is not,
+FLUSHED = 2.0**-126  # except in exp, whose vector forms stop at the smallest normal number
 LARGEST = 3.4028235677973366e38  # from here on (largest float32 + half an ulp) the result is Inf
 CHUNKS = 8  # points at which a product's running sums are looked at
 
@@ -84,7 +85,7 @@ def _float32_walk(terms):
     exact = rounded.double().sum(-1)
     with np.errstate(all="ignore"):
         walked = np.add.accumulate(rounded.numpy(), -1)[..., -1]
-    error = (torch.from_numpy(np.ascontiguousarray(walked)) - exact) / UNIT
+    error = (torch.from_numpy(np.array(walked, np.float64)) - exact) / UNIT
     return torch.where(error.isfinite(), error, 0.0)
 
 
@@ -260,10 +261,11 @@ class Propagate(_Mode):
         else:
             total, own, carried = self._scatter(*args)
         own = torch.where(total.isfinite(), own, 0.0).nan_to_num_(0.0, posinf=torch.inf)
-        own = own * UNIT**2 + (own > 0) * TINY**2
+        own = own * UNIT**2 + (own > 0).to(own) * (self.terms * TINY**2)
         self.spreads.append(own.sqrt())
         self._note(total)
-        variance = own if carried is None else own + carried.nan_to_num(posinf=torch.inf)
+        self._note(self.spreads[-1] / UNIT)
+        variance = own if carried is None else own + carried.nan_to_num(torch.inf, torch.inf)
         if name.endswith("_"):
             args[0].copy_(total)
             known = self.variance(args[0])
@@ -310,7 +312,9 @@ class Propagate(_Mode):
         first = result[0] if isinstance(result, tuple) else result
         variance = (first * UNIT) ** 2 * (weight**2 + (weight > 0) * _rounded(args))
         if weight:
-            variance += (first != 0) * (weight * TINY) ** 2
+            variance += (first != 0).to(first) * (weight * TINY) ** 2
+        if name.startswith("exp"):
+            variance += args[0].isfinite().to(first) * FLUSHED**2
         for tensor in {id(a): a for a in args if _floating(a)}.values():
             known = self.variance(tensor)
             if known is not None:
@@ -318,6 +322,8 @@ class Propagate(_Mode):
                 moved = plain(*(a + step if a is tensor else a for a in args), **kwargs)
                 moved = moved[0] if isinstance(moved, tuple) else moved
                 variance = variance + (moved - first) ** 2
+                if name == "exp":  # float32 knows nothing of it: honest results overflow or vanish
+                    variance[tensor + 8 * step > 88] = torch.inf
         variance = torch.where(first.isfinite(), variance.nan_to_num_(torch.inf, torch.inf), 0.0)
         self._note(first)
         if name.endswith("_"):
@@ -332,8 +338,9 @@ class Propagate(_Mode):
     def _note(self, result):
         self.work += result.numel()
         if not self.overflows and result.numel():
-            low, high = torch.aminmax(result)
-            self.overflows = not (low > -LARGEST and high < LARGEST)
+            low, high = (float(end) for end in torch.aminmax(result))
+            if not (low > -LARGEST and high < LARGEST):
+                self.overflows = bool((result.isfinite() & (result.abs() >= LARGEST)).any())
 
 
 @cache
@@ -347,21 +354,38 @@ def _pool(size: int, weight: float) -> torch.Tensor:
 class Sample(_Mode):
     """Computes in float64 with a random error of float32's size after every step.
 
-    `spreads` are those of a Propagate over the same function and inputs. With `narrow` there is no
-    error, but what leaves float32's range becomes Inf.
+    `spreads` are those of a Propagate over the same function and inputs. `alike`: equal numbers of one
+    step get equal errors, as they do in truth; it matters where most numbers are equal. `narrow`: no
+    errors, but what leaves float32's range becomes Inf.
     """
 
-    def __init__(self, spreads, seed: int, narrow: bool = False):
+    def __init__(self, spreads, seed: int, narrow: bool = False, alike: bool = False):
         super().__init__()
         self.spreads = iter(spreads)
         self.random = torch.Generator().manual_seed(seed)
         self.narrow = narrow
+        self.alike = alike
 
     def _errors(self, result, weight=0.0):
         size = result.numel()
         pool = _pool(max(1 << 18, 1 << (2 * size).bit_length()), weight)
+        if self.alike:
+            odd = 2 * int(torch.randint(1 << 40, (), generator=self.random)) + 1
+            bits = result.float().contiguous().view(torch.int32).long()
+            return pool[(bits * odd >> 20) & (len(pool) - 1)]
         start = int(torch.randint(len(pool) - size + 1, (), generator=self.random))
         return pool[start:start + size].view(result.shape)
+
+    def _narrow_sum(self, func, name, args, kwargs, result):
+        """NaN where parts of a sum overflow with both signs: its order decides what comes out."""
+        count = args[0].numel() // max(result.numel(), 1) if name == "mean" else 1
+        plain = torch.ops.aten.index_add if name.startswith("index_add") else func
+        sizes = [a.abs() if _floating(a) else a for a in args]
+        if not name.endswith("_"):
+            sizes = plain(*sizes, **kwargs) * count
+            beyond = (sizes >= LARGEST) & (sizes > 1.000001 * (result * count).abs())
+            result = result.masked_fill_(beyond & result.isfinite(), torch.nan)
+        return self._narrowed(result.mul_(count)).div_(count)
 
     def _narrowed(self, result):
         return result.masked_fill_(result >= LARGEST, torch.inf).masked_fill_(
@@ -373,7 +397,7 @@ class Sample(_Mode):
     def sum(self, func, name, args, kwargs):
         result, spread = func(*args, **kwargs), next(self.spreads)
         if self.narrow:
-            return self._narrowed(result)
+            return self._narrow_sum(func, name, args, kwargs, result)
         return result.addcmul_(spread, self._errors(result))
 
     def elementwise(self, func, name, args, kwargs, weight):
