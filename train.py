@@ -71,7 +71,12 @@ def train(config: Config, given: dict) -> int:
 
     def save(step: int, state: dict) -> None:
         checkpoint.save(run, step, {**recorded, **state}, parameters, moments, sizes, config.keep)
-    with Log(run, begun.step) as log:
+    with Log(run) as log:
+        for path in checkpoint.set_aside(run, begun.step):
+            print(f"this run comes here again: kept as {path}")
+        log.cut(begun.step)
+        if begun.changed:
+            log.write({"step": begun.step, "changed": begun.changed})
         trainer = Trainer(config, executor, loader, val_tokens, begun)
         return loop(trainer, log, save, run, begun.step, steps)
 
@@ -82,11 +87,13 @@ class Trainer:
     def __init__(self, config: Config, executor: Executor, loader: Loader, val: Tokens,
                  begun: start.Start):
         self.config, self.executor, self.loader, self.val = config, executor, loader, val
-        self.updates, self.windows = 0, {"loss": Window(), "norm": Window()}
+        self.updates = 0
+        self.windows = {kind: Window(config.outlier_window) for kind in ("loss", "norm")}
         if begun.checkpoint:
             loader.restore(begun.state["loader"], begun.checkpoint)
             self.updates = begun.state["updates"]
-            self.windows = {kind: Window(v) for kind, v in begun.state["windows"].items()}
+            self.windows = {kind: Window(config.outlier_window, values)
+                            for kind, values in begun.state["windows"].items()}
 
     def state(self) -> dict:
         """What a checkpoint keeps of this. Random numbers depend on seed and step alone."""
@@ -111,10 +118,7 @@ class Trainer:
             self.executor.run(name)
 
     def unusual(self, loss: float, norm: float) -> bool:
-        """Whether this step's update is to be left out. Raises where nothing can be saved."""
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise BadInput("training", f"loss {loss}, gradient norm {norm}", "finite numbers",
-                           "--init-from the last checkpoint with a lower --learning-rate")
+        """Whether this step's update is to be left out."""
         scores = {"loss": self.windows["loss"].push(loss), "norm": self.windows["norm"].push(norm)}
         return (skips(scores["loss"], self.config.skip_loss)
                 or skips(scores["norm"], self.config.skip_norm))
@@ -166,14 +170,16 @@ def loop(trainer: Trainer, log: Log, save: Callable[[int, dict], None], run: Pat
         loss = trainer.validate()
         log.write({"step": step, "val_loss": loss})
         show.say(f"step {step}: validation loss {loss:.4f}")
-    if step == 0:
-        checked()
-    with Interrupt(show.say) as interrupt:
+    with Interrupt() as interrupt:
+        if step == 0:
+            checked()
         while step < steps and not interrupt.signal:
             began = time.perf_counter()
             rate = config.learning_rate * schedule(step, steps, config.warmup,
                                                    config.final_fraction)
             loss, norm = trainer.gradients()
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise not_finite(run, step + 1, loss, norm)
             skipped = trainer.unusual(loss, norm)
             if not skipped:
                 trainer.update(rate)
@@ -199,10 +205,18 @@ def loop(trainer: Trainer, log: Log, save: Callable[[int, dict], None], run: Pat
         return ended(config, run, step, interrupt, show)
 
 
+def not_finite(run: Path, step: int, loss: float, norm: float) -> BadInput:
+    """Nothing was updated with such numbers, and no checkpoint holds them."""
+    last = checkpoint.complete(run)
+    then = f"python train.py --init-from {last[-1]}" if last else "python train.py"
+    return BadInput(f"training, step {step}", f"loss {loss}, gradient norm {norm}",
+                    "finite numbers", f"{then} with a lower --learning-rate, or more --warmup")
+
+
 def ended(config: Config, run: Path, step: int, interrupt: Interrupt, show: Progress) -> int:
     """The picture of the curve, and what to type next."""
     if interrupt.signal:
-        show.say(f"stopped after step {step}, saved; go on with\n"
+        show.say(f"stopped after step {step}; go on with\n"
                  f"  python train.py --resume {run}")
         return interrupt.exit_code
     if config.curve:

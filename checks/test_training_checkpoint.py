@@ -12,31 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from checks.training_run import arrays, held, save
 from ported.contract import ROOT
 from ported.training import checkpoint, tensor_files
 from ported.training.config import Config
 from ported.training.errors import BadInput
-from reference.programs import gpt2
-
-SIZE = gpt2.Config(L=2, H=2, C=8, V=30, Tmax=6)
-SIZES = {"L": 2, "H": 2, "C": 8, "V": 30, "Tmax": 6}
-
-
-def held(arrays):
-    """A dictionary of arrays as Tensors."""
-    def write(name, array):
-        arrays[name][...] = array
-    return tensor_files.Tensors({n: a.shape for n, a in arrays.items()}, arrays.get, write)
-
-
-def arrays(seed=0):
-    random = np.random.default_rng(seed)
-    shapes = gpt2.parameters(SIZE)
-    parameters = {n: random.normal(size=s).astype(np.float32) for n, s in shapes.items()}
-    parameters["wte.weight"][30:] = 0
-    moments = {f"{n}.{kind}": random.normal(size=s).astype(np.float32)
-               for kind in "mv" for n, s in shapes.items()}
-    return parameters, moments
 
 
 def empty():
@@ -44,11 +24,6 @@ def empty():
     for array in [*parameters.values(), *moments.values()]:
         array[...] = np.nan
     return parameters, moments
-
-
-def save(run, step, keep=0, state=None):
-    return checkpoint.save(run, step, state or {"rate": 0.1 + 0.2}, *map(held, arrays(step)), SIZES,
-                           keep)
 
 
 def test_round_trip_is_exact(tmp_path):
@@ -143,8 +118,7 @@ def test_format_of_another_version(tmp_path, monkeypatch):
 
 SAVER = """
 import sys, pathlib
-sys.path.insert(0, "checks")
-from test_training_checkpoint import save
+from checks.training_run import save
 print("ready", flush=True)
 for step in range(1, 100000):
     save(pathlib.Path(sys.argv[1]), step, keep=2)
@@ -175,8 +149,7 @@ def test_kill_9_at_any_moment(tmp_path):
 
 FULL = """
 import sys, pathlib, resource
-sys.path.insert(0, "checks")
-from test_training_checkpoint import save
+from checks.training_run import save
 run = pathlib.Path(sys.argv[1])
 save(run, 1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))

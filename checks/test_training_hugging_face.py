@@ -5,14 +5,10 @@ import os
 
 import numpy as np
 import pytest
-from test_training_checkpoint import held
 
+from checks.training_run import SHAPES, SIZES, arrays, held
 from ported.training import checkpoint, hugging_face
 from ported.training.errors import BadInput
-from reference.programs import gpt2
-
-SIZES = {"L": 2, "H": 2, "C": 8, "V": 30, "Tmax": 6}
-SHAPES = gpt2.parameters(gpt2.Config(**SIZES))
 
 
 def blank():
@@ -20,10 +16,7 @@ def blank():
 
 
 def filled():
-    random = np.random.default_rng(0)
-    made = {name: random.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
-    made["wte.weight"][30:] = 0
-    return made
+    return arrays()[0]
 
 
 @pytest.fixture(scope="module")

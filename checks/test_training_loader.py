@@ -5,16 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from checks.training_run import write_tokens
 from ported.training.errors import BadInput
 from ported.training.loader import Loader, in_order, shuffled
-from ported.training.tokens import Tokens, Writer
+from ported.training.tokens import Tokens
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "a.bin"
-    with Writer(path) as writer:
-        writer.write(range(200))
+    path = write_tokens(tmp_path_factory.mktemp("data") / "a.bin", range(200))
     return Tokens([path], 7)  # 28 windows
 
 
@@ -78,9 +77,7 @@ def test_validation_does_not_depend_on_the_batch(data, batch, limit):
 
 
 def test_other_data_is_refused(data, tmp_path):
-    with Writer(tmp_path / "b.bin") as writer:
-        writer.write(range(100))
-    other = Tokens([tmp_path / "b.bin"], 7)
+    other = Tokens([write_tokens(tmp_path / "b.bin", range(100))], 7)
     with pytest.raises(BadInput) as caught:
         Loader(other, 4).restore(Loader(data, 3).state(), "runs/x")
     for part in ["against runs/x", "windows 14", "windows 28", "seed 4", "seed 3", "--data"]:

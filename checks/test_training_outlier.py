@@ -6,35 +6,37 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ported.training.outlier import WINDOW, Window, skips
+from ported.training.outlier import Window, skips
+
+SIZE = 128
 
 
 def test_silent_until_full():
-    window = Window()
-    assert [window.push(1e9 * i) for i in range(WINDOW)] == [0.0] * WINDOW
+    window = Window(SIZE)
+    assert [window.push(1e9 * i) for i in range(SIZE)] == [0.0] * SIZE
     assert window.push(1e30) > 5
 
 
-@given(st.integers(0, 1000), st.integers(0, 2 * WINDOW))
+@given(st.integers(0, 1000), st.integers(0, 2 * SIZE))
 def test_resumes_from_its_values(seed, cut):
-    values = np.random.default_rng(seed).normal(size=2 * WINDOW + 5).tolist()
-    whole, first = Window(), Window()
+    values = np.random.default_rng(seed).normal(size=2 * SIZE + 5).tolist()
+    whole, first = Window(SIZE), Window(SIZE)
     for value in values[:cut]:
         whole.push(value), first.push(value)
-    second = Window(list(first.values))
+    second = Window(SIZE, list(first.values))
     assert [whole.push(v) for v in values[cut:]] == [second.push(v) for v in values[cut:]]
 
 
 def test_score_is_the_textbook_one():
-    values = np.random.default_rng(0).normal(size=WINDOW)
+    values = np.random.default_rng(0).normal(size=SIZE)
     expected = (9.0 - values.mean()) / values.std()
-    assert math.isclose(Window(values.tolist()).push(9.0), expected, rel_tol=1e-12)
+    assert math.isclose(Window(SIZE, values.tolist()).push(9.0), expected, rel_tol=1e-12)
 
 
 def test_equal_values_then_another():
-    assert Window([2.0] * WINDOW).push(2.0) == 0
-    assert Window([2.0] * WINDOW).push(2.1) == math.inf
-    assert Window([2.0] * WINDOW).push(1.9) == -math.inf
+    assert Window(SIZE, [2.0] * SIZE).push(2.0) == 0
+    assert Window(SIZE, [2.0] * SIZE).push(2.1) == math.inf
+    assert Window(SIZE, [2.0] * SIZE).push(1.9) == -math.inf
 
 
 def test_skips_only_upwards_and_only_when_asked():

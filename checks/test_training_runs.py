@@ -26,6 +26,7 @@ def begin(folder):
 
 def fill(run, steps, every=2):
     with Log(run) as book:
+        book.cut(0)
         book.write({"step": 0, "val_loss": 5.0})
         for step in range(1, steps + 1):
             book.write({"step": step, "loss": 1 / step, "norm": 0.1 * step, "lr": 1e-3})
@@ -66,7 +67,8 @@ def test_log_is_cut_to_the_checkpoint(tmp_path_factory, steps, back, torn):
     fill(cut, steps)
     with open(cut / "log.jsonl", "ab") as file:
         file.write(b'{"step": 13, "loss": 0.25, "norm": 1.0, "lr": 0.0001}'[:torn])
-    with Log(cut, back) as book:
+    with Log(cut) as book:
+        book.cut(back)
         text = (cut / "log.jsonl").read_text()
         book.write({"step": back + 1, "loss": 2.0})
     assert (whole / "log.jsonl").read_text().startswith(text)
@@ -80,8 +82,9 @@ def test_log_is_cut_to_the_checkpoint(tmp_path_factory, steps, back, torn):
 def test_log_that_does_not_reach_the_checkpoint(tmp_path):
     run = begin(tmp_path)
     fill(run, 3)
-    with pytest.raises(BadInput, match="(?s)steps up to 3.*up to 5.*--init-from"):
-        Log(run, 5)
+    with Log(run) as book, pytest.raises(
+            BadInput, match="(?s)steps up to 3.*up to 5.*--init-from"):
+        book.cut(5)
 
 
 def test_log_with_a_broken_line(tmp_path):
@@ -89,11 +92,11 @@ def test_log_with_a_broken_line(tmp_path):
     fill(run, 3)
     text = (run / "log.jsonl").read_text().replace('"step": 2', '"step: 2', 1)
     (run / "log.jsonl").write_text(text)
-    with pytest.raises(BadInput, match="log.jsonl, line 4"):
-        Log(run, 3)
+    with Log(run) as book, pytest.raises(BadInput, match="log.jsonl, line 4"):
+        book.cut(3)
     (run / "log.jsonl").write_text("")
-    with pytest.raises(BadInput, match="(?s)no record.*begins a new run"):
-        Log(run)
+    with Log(run) as book, pytest.raises(BadInput, match="(?s)no record.*begins a new run"):
+        book.cut(0)
     with pytest.raises(BadInput, match="(?s)No such file.*name a run's folder"):
         log.read(tmp_path / "log.jsonl")
 

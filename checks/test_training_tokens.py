@@ -7,15 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from checks.training_run import write_tokens as write
 from ported.training import tokens
 from ported.training.errors import BadInput
-from ported.training.tokens import HEADER, Shard, Tokens, Writer
-
-
-def write(path, values):
-    with Writer(path) as writer:
-        writer.write(values)
-    return path
+from ported.training.tokens import HEADER, Shard, Tokens
 
 
 @settings(max_examples=30, deadline=None)

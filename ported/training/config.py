@@ -67,6 +67,7 @@ class Config:
     clip: float = flag(1.0, "largest gradient norm let through; 0: any", least=0.0)
     skip_loss: float = flag(0.0, "skip updates with a loss of higher z-score; 0: none", least=0.0)
     skip_norm: float = flag(0.0, "the same for the gradient norm", least=0.0)
+    outlier_window: int = flag(128, "steps that make a z-score; none is skipped before", least=2)
     seed: int = flag(1337, "of weights, data order and samples", least=0, most=2**63 - 1)
 
     eval_every: int = flag(100, "steps between; 0: first and last only", least=0, later=True)

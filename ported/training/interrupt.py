@@ -2,14 +2,13 @@
 
 import os
 import signal
-from collections.abc import Callable
 
 
 class Interrupt:
-    """`with Interrupt(say) as interrupt:` ... `interrupt.signal` is the signal's number, or 0."""
+    """`with Interrupt() as interrupt:` ... `interrupt.signal` is the signal's number, or 0."""
 
-    def __init__(self, say: Callable[[str], None] = print):
-        self.signal, self.say, self.before = 0, say, {}
+    def __init__(self):
+        self.signal, self.before = 0, {}
 
     def __enter__(self) -> "Interrupt":
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -20,7 +19,7 @@ class Interrupt:
         self.signal = number
         for each in self.before:
             signal.signal(each, signal.SIG_DFL)  # the system's: works inside a kernel too
-        self.say(f"\nstopping after this step (again: at once, as kill {os.getpid()} does)")
+        os.write(2, b"\nstopping after this step; once more stops at once\n")  # print may be busy
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self.before.items():

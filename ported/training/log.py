@@ -46,12 +46,8 @@ def read(path: Path) -> list[dict]:
 class Log:
     """Appends to a run's log.jsonl and timing.jsonl. One process at a time."""
 
-    def __init__(self, run: Path, step: int = 0):
-        """Opens the log as it stood when `step` had been done: later lines are cut off, for step 0
-        all but the first record.
-
-        Raises BadInput where another process writes it, or where it does not reach `step`.
-        """
+    def __init__(self, run: Path):
+        """Raises BadInput where another process writes it or it cannot be written."""
         self.path = run / "log.jsonl"
         with contextlib.ExitStack() as stack:
             try:
@@ -64,12 +60,15 @@ class Log:
                                ) from error
             except OSError as error:
                 raise disk_failure(self.path, error, "make the run's folder writable") from error
-            self._cut(step)
             self._files = stack.pop_all()
 
-    def _cut(self, step: int) -> None:
+    def cut(self, step: int) -> None:
+        """Back to where `step` had been done, ready to go on: later lines are lost. Step 0 leaves
+        the first record and changes of flags. Raises BadInput where the log does not reach `step`.
+        """
         records = read(self.path)
-        kept = [record for record in records if record.get("step", -1) <= (step or -1)]
+        kept = [record for record in records
+                if record.get("step", -1) <= (step if step or "changed" in record else -1)]
         done = max((record["step"] for record in kept if "loss" in record), default=0)
         if done < step or records[: len(kept)] != kept:
             raise BadInput(self.path, f"steps up to {done}", f"every step up to {step}",

@@ -18,14 +18,19 @@ CHUNK = 512  # rows of logits at a time, where --head-chunks does not say
 
 @dataclass(frozen=True)
 class Start:
-    """`run` and what follows are empty for a new run; `state` is the checkpoint's, or what the
-    first record of the log gives where there is no checkpoint yet."""
+    """`run` and what follows are empty for a new run.
+
+    step     updates tried already
+    changed  flags that differ from what the log says so far
+    state    the checkpoint's, or the log's first record where there is no checkpoint yet
+    """
 
     config: Config
     size: gpt2.Config
     run: Path | None = None
     checkpoint: Path | None = None
     step: int = 0
+    changed: dict = field(default_factory=dict)
     state: dict = field(default_factory=dict)
 
     @property
@@ -44,15 +49,22 @@ def begin(config: Config, given: dict) -> Start:
     if not config.resume:
         return _fitting(Start(config, _size(config, given)))
     run, folder = checkpoint.find(config.resume)
-    state = checkpoint.load(folder) if folder else log.read(run / "log.jsonl")[0]
+    step = checkpoint.step_of(folder) if folder else 0
+    records = log.read(run / "log.jsonl")
+    state = checkpoint.load(folder) if folder else records[0]
     where = folder or run / "log.jsonl"
     missing = {"config", "lock", "sizes"} - state.keys()
     if missing:
         raise BadInput(where, f"no {', '.join(sorted(missing))}", "what train.py writes there",
                        "python train.py begins a new run")
-    config = Config.from_record(state["config"], where).resumed(given, config.resume)
-    step = checkpoint.step_of(folder) if folder else 0
-    return _fitting(Start(config, gpt2.Config(**state["sizes"]), run, folder, step, state))
+    before = dict(state["config"])
+    for record in records:
+        if "changed" in record and record["step"] <= step:
+            before |= record["changed"]
+    config = Config.from_record(before, where).resumed(given, config.resume)
+    changed = {name: value for name, value in config.record().items() if value != before[name]}
+    size = gpt2.Config(**state["sizes"])
+    return _fitting(Start(config, size, run, folder, step, changed, state))
 
 
 def _size(config: Config, given: dict) -> gpt2.Config:
@@ -114,8 +126,7 @@ def kernels_for(program: Program, device, start: Start,
                 "the run goes on, but not bit for bit")
     else:
         use = [name for name in start.config.use.split(",") if name]
-        wishes = [(name, axes) for name, axes, _ in needs.values()]
-        chosen = evidence.choose(wishes, contracts, device, use)
+        chosen = evidence.choose(needs, contracts, device, use)
         lock = evidence.lock(chosen, contracts, device)
     steps = {key: (chosen[key], axes, consts) for key, (_, axes, consts) in needs.items()}
     now, before = run_shape.ensure(steps, contracts, device, say)
