@@ -6,11 +6,12 @@ float32: a gate whose bounds had grown too wide would show itself by accepting w
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
-import torch
 
-from checks import gate
+from checks import gate, measuring
+from checks.sampling import Part
 from ported.contract import Contract
 
 BLIND = 64.0  # a decoy is vacuous within so many times plain float32's own error
@@ -19,14 +20,16 @@ BLIND = 64.0  # a decoy is vacuous within so many times plain float32's own erro
 def self_test(contract: Contract, inputs: Mapping, truth: gate.Truth, *, seed: int) -> dict[str, str]:
     """Decoy -> "rejected", "vacuous" (nothing to tell apart) or "ACCEPTED" (the gate is blind)."""
     random = np.random.default_rng(seed)
-    noise = _float32_error(contract, inputs, truth)
     verdicts: dict[str, str] = {}
-    for name in truth.value:
-        for decoy, wrong in _simple(contract, inputs, truth, name, random):
-            _note(verdicts, decoy, _verdict(truth, name, wrong, noise[name]))
-    for decoy, outputs in _ignorant(contract, inputs, random):
-        for name, wrong in outputs.items():
-            _note(verdicts, decoy, _verdict(truth, name, wrong, noise[name]))
+    judged = replace(truth, parts=[])  # decoys are made of the part that is judged
+    for part in truth.parts or [Part(tuple(truth.value), dict(inputs), {})]:
+        noise = _float32_error(contract, part.inputs, truth, part.outputs)
+        for name in part.outputs:
+            for decoy, wrong in _simple(part.inputs, truth.value[name], random):
+                _note(verdicts, decoy, _verdict(judged, name, wrong, noise[name]))
+        for decoy, outputs in _ignorant(contract, part.inputs, random):
+            for name in part.outputs:
+                _note(verdicts, decoy, _verdict(judged, name, outputs[name], noise[name]))
     return verdicts
 
 
@@ -35,15 +38,15 @@ def _note(verdicts: dict[str, str], decoy: str, verdict: str) -> None:
     verdicts[decoy] = max(verdicts.get(decoy, "vacuous"), verdict, key=order.index)
 
 
-def _float32_error(contract, inputs, truth) -> dict[str, np.ndarray]:
+def _float32_error(contract, inputs, truth, outputs) -> dict[str, np.ndarray]:
     """Plain float32's own error, as the larger of its RMS over row and column."""
-    arguments = {name: value.float() if gate.rounding._floating(value) else value
-                 for name, value in gate.tensors_of(contract, inputs).items()}
+    arguments = measuring.single(measuring.tensors_of(contract, inputs))
+    found = measuring.explicit(contract, arguments)
     errors = {}
-    for name, value in gate.explicit(contract, arguments).items():
+    for name, value in ((name, found[name]) for name in outputs):
         with np.errstate(invalid="ignore"):
             error = value.double().numpy() - truth.value[name]
-        square = gate._rows(np.square(np.nan_to_num(error, posinf=0, neginf=0)))
+        square = measuring.rows(np.square(np.nan_to_num(error, posinf=0, neginf=0)))
         pooled = np.maximum(square.mean(1, keepdims=True), square.mean(0, keepdims=True))
         errors[name] = np.sqrt(pooled).reshape(error.shape)
     return errors
@@ -62,8 +65,7 @@ def _verdict(truth, name, wrong, noise) -> str:
     return "rejected" if gate.judge(truth, name, wrong)[0] else "ACCEPTED"
 
 
-def _simple(contract, inputs, truth, name, random) -> Iterator[tuple[str, np.ndarray]]:
-    value = truth.value[name]
+def _simple(inputs, value, random) -> Iterator[tuple[str, np.ndarray]]:
     finite = np.nan_to_num(value, posinf=0, neginf=0)
     yield "zeros", np.zeros_like(value)
     yield "mean", np.full_like(value, finite.mean())
@@ -74,19 +76,19 @@ def _simple(contract, inputs, truth, name, random) -> Iterator[tuple[str, np.nda
     yield "rolled by an element", np.roll(value, 1)
     if value.ndim > 1:
         yield "rolled by a row", np.roll(value, 1, 0)
-    for other, array in inputs.items():
+    for array in inputs.values():
         if isinstance(array, np.ndarray) and array.size == value.size and array.dtype.kind == "f":
             yield "copy of an input", array.reshape(value.shape)
     yield from _damaged(value, random)
 
 
 def _damaged(value, random) -> Iterator[tuple[str, np.ndarray]]:
-    at = random.integers(value.size)
+    at = random.choice(np.flatnonzero(np.nan_to_num(value)) if value.any() else value.size)
     for what, number in (("one NaN", np.nan), ("one Inf", np.inf)):
         yield what, _with(value, at, number)
     yield "all NaN", np.full_like(value, np.nan)
     yield "one element 1 % off", _with(value, at, 1.01 * value.reshape(-1)[at])
-    rows = gate._rows(value)
+    rows = measuring.rows(value)
     row, column = (int(random.integers(n)) for n in rows.shape)
     dropped = rows.copy()
     dropped[row] = 0
@@ -105,8 +107,7 @@ def _with(value, at, number):
 def _ignorant(contract: Contract, inputs: Mapping, random) -> Iterator[tuple[str, dict]]:
     """Outputs of an operation that ignores one input, or that is given other inputs."""
     def run(changed: dict) -> dict[str, np.ndarray]:
-        arguments = gate.tensors_of(contract, {**inputs, **changed})
-        return {name: value.numpy() for name, value in gate.explicit(contract, arguments).items()}
+        return measuring.plain(contract, {**inputs, **changed})
 
     floats = {name: array for name, array in inputs.items()
               if isinstance(array, np.ndarray) and array.dtype.kind == "f"}
@@ -123,6 +124,3 @@ def _ignorant(contract: Contract, inputs: Mapping, random) -> Iterator[tuple[str
             yield f"{name} taken as 0", run({name: np.full_like(array, array.min())})
         else:
             yield f"{name} taken as 0", run({name: 0.0})
-
-
-__all__ = ["self_test", "torch"]

@@ -14,15 +14,14 @@ element by element (rounding.py says how). `judge` holds a result against it:
 Every comparison asks "is it within?", never "is it beyond?", so that a NaN fails.
 """
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from checks import rounding
+from checks import measuring, rounding, sampling
+from checks.measuring import explicit, rows, tensors_of  # noqa: F401 (the gate's other names)
 from ported.contract import Contract
 
 SLACK = 2.5  # c of verification.md; calibrated by `python -m checks.gate --calibrate`
@@ -61,6 +60,7 @@ class Truth:
     """Truth and size of an honest float32 error, element by element, of each floating output.
 
     `terms`: over how many terms a `Sum` output adds (as many additions may round at its start).
+    `parts`: what of a large case is judged; arrays here are then smaller than the outputs.
     """
 
     value: dict[str, np.ndarray]
@@ -68,101 +68,34 @@ class Truth:
     terms: dict[str, float] = field(default_factory=dict)
     habits: dict[str, Habit] = field(default_factory=dict)
     shares: dict[str, float] = field(default_factory=dict)  # pooled sample spread over propagated
+    parts: list[sampling.Part] = field(default_factory=list)
+    contract: Contract | None = None
 
-
-def tensors_of(contract: Contract, inputs: Mapping) -> dict:
-    """Arguments of the explicit function: floats in float64, integers in int64."""
-    made = {}
-    for name, value in inputs.items():
-        if name in contract.axis_arguments:
-            made[name] = int(value)
-        elif name in contract.consts:
-            made[name] = float(value)
-        else:
-            array = np.asarray(value)
-            kind = np.float64 if array.dtype.kind == "f" else np.int64
-            made[name] = torch.from_numpy(np.array(array, kind))
-    return made
-
-
-def explicit(contract: Contract, arguments: Mapping, mode=None) -> dict[str, torch.Tensor]:
-    """The explicit function's outputs by name, on tensors, under a rounding mode or none."""
-    module = importlib.import_module(f"reference.explicit.{contract.operation}")
-    function = getattr(module, contract.direction)
-    return rounding.run(lambda: function(**arguments), mode)
+    def cut(self, output: str, array: np.ndarray) -> np.ndarray:
+        """What of a whole output is judged."""
+        for part in self.parts:
+            if output in part.outputs and part.kept:
+                return sampling.cut(array, self.contract.by_name[output].axes, part.kept)
+        return array
 
 
 def truth_of(contract: Contract, inputs: Mapping, *, seed: int = 0,
-             samples: int | None = None) -> Truth:
+             samples: int = measuring.SAMPLES, elements: int = sampling.ELEMENTS) -> Truth:
     """Float64 truth of every floating output, and the measured scale of honest float32 errors.
 
-    `inputs` by argument name, as the kernel receives them. `Sum` outputs give the increment.
+    `inputs` by argument name, as the kernel receives them. `Sum` outputs give the increment. A case
+    of more than `elements` is judged at edges and random places (sampling.py).
     """
-    arguments = tensors_of(contract, inputs)
-    spread = rounding.Propagate()
-    values = explicit(contract, arguments, spread)
-    truth = Truth({}, {}, {name: float(max(spread.terms, 1)) for name in values})
-    alike = any(_alike(array) for array in inputs.values() if isinstance(array, np.ndarray))
-    single = {name: value.float() if rounding._floating(value) else value
-              for name, value in arguments.items()}
-    sampled = [explicit(contract, arguments, rounding.Sample(spread.spreads, seed + k, False, alike))
-               for k in range(samples or SAMPLES)] + [explicit(contract, single)]
-    narrow = (explicit(contract, arguments, rounding.Sample(spread.spreads, 0, True))
-              if spread.overflows else {})
-    for name, value in values.items():
-        variance = spread.variance(value)
-        variance = torch.zeros_like(value) if variance is None else variance
-        truth.value[name] = value.numpy()
-        errors = [(sample[name] - value).numpy() for sample in sampled]
-        scale, truth.shares[name] = _pooled(variance.numpy(), errors)
-        scale[_unjudged(value, sampled, narrow, name)] = np.inf
-        truth.scale[name] = scale
-        truth.habits[name] = _habit(truth.value[name], scale, errors)
+    truth = Truth({}, {}, parts=sampling.parts(contract, inputs, seed, elements),
+                  contract=contract)
+    with np.errstate(all="ignore"):
+        for part in truth.parts:
+            found, terms = measuring.measure(contract, part.inputs, seed, samples)
+            for name in part.outputs:
+                truth.value[name], truth.scale[name], errors, truth.shares[name] = found[name]
+                truth.terms[name] = terms
+                truth.habits[name] = _habit(truth.value[name], truth.scale[name], errors)
     return truth
-
-
-def _alike(array: np.ndarray) -> bool:
-    """Whether an array holds few different numbers."""
-    some = array.reshape(-1)[::max(array.size // 256, 1)]
-    return array.dtype.kind == "f" and np.unique(some).size <= 0.75 * some.size
-
-
-def _unjudged(value, sampled, narrow, name) -> np.ndarray:
-    """Where float32 may give anything: its range ends within the steps, or honest classes differ."""
-    value = value.numpy()
-    inside = np.isfinite(value) & (np.abs(value) < rounding.LARGEST)
-    unsure = np.zeros(value.shape, bool)
-    for sample in sampled:
-        other = sample[name].numpy()
-        unsure |= inside & ~np.isfinite(other) | np.isnan(value) & ~np.isnan(other)
-    if narrow:
-        with np.errstate(invalid="ignore"):
-            same = np.isclose(narrow[name].numpy(), value, 1e-9, 0)
-        unsure |= np.where(np.isnan(narrow[name].numpy()), np.isfinite(value), inside & ~same)
-    return unsure
-
-
-def _rows(array: np.ndarray) -> np.ndarray:
-    """As a matrix: leading axes merged; a vector is a column."""
-    return array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1)
-
-
-def _pooled(variance: np.ndarray, errors: list[np.ndarray]) -> tuple[np.ndarray, float]:
-    """The scale: the propagated spread, enlarged where the samples' is larger.
-
-    The samples see correlation but are few, so that their excess is pooled over the whole tensor, over
-    rows and over columns, and the largest of the three counts.
-    """
-    safe = np.where((variance > 0) & np.isfinite(variance), variance, np.inf)
-    with np.errstate(invalid="ignore", over="ignore"):
-        excess = _rows(sum(np.nan_to_num(e * e, posinf=0.0) for e in errors) / len(errors) / safe)
-    known = _rows(np.isfinite(safe))
-    whole = excess.sum() / max(known.sum(), 1)
-    by_row = excess.sum(1, keepdims=True) / np.maximum(known.sum(1, keepdims=True), 1)
-    by_column = excess.sum(0, keepdims=True) / np.maximum(known.sum(0, keepdims=True), 1)
-    factor = np.maximum(np.maximum(by_row, by_column), max(whole, 1.0))
-    scale = np.sqrt(variance.reshape(factor.shape) * factor).reshape(variance.shape)
-    return scale, float(np.sqrt(whole))
 
 
 def _ulp(value: np.ndarray, unit: float) -> np.ndarray:
@@ -172,11 +105,12 @@ def _ulp(value: np.ndarray, unit: float) -> np.ndarray:
 def _figures(error: np.ndarray, size: np.ndarray) -> np.ndarray:
     """RMS of error over its expected size: whole, worst row, worst column, worst 64 x 64 tile."""
     with np.errstate(invalid="ignore"):
-        square = _rows(np.square(np.where(size > 0, error / np.maximum(size, EPSILON), 0.0)))
-    rows, columns = (np.arange(0, n, 64) for n in square.shape)
-    counts = [np.diff([*edges, n]) for edges, n in zip((rows, columns), square.shape, strict=True)]
-    tiles = np.add.reduceat(np.add.reduceat(square, rows, 0), columns, 1) / np.outer(*counts)
-    means = [square.mean(), square.mean(1).max(), square.mean(0).max(), tiles.max()]
+        square = rows(np.square(np.where(size > 0, error / np.maximum(size, EPSILON), 0.0)))
+    edges = [np.arange(0, n, 64) for n in square.shape]
+    counts = [np.diff([*edge, n]) for edge, n in zip(edges, square.shape, strict=True)]
+    tiles = np.add.reduceat(np.add.reduceat(square, edges[0], 0), edges[1], 1)
+    means = [square.mean(), square.mean(1).max(), square.mean(0).max(),
+             (tiles / np.outer(*counts)).max()]
     return np.sqrt(np.maximum(means, EPSILON))
 
 
@@ -215,14 +149,18 @@ def judge(truth: Truth, output: str, got: np.ndarray, *, start: np.ndarray | Non
 
     `start`: what stood in a `Sum` buffer before. `stock`: PyTorch's own result of the same dtype.
     """
+    whole = np.asarray(got)
+    got, start, stock = (None if array is None else truth.cut(output, np.asarray(array))
+                         for array in (got, start, stock))
     value, scale, bound = _bound(truth, output, start, dtype)
-    got = np.asarray(got)
     if got.shape != value.shape:
         message = f"{output}: found shape {got.shape}, expected {value.shape}"
         return [Finding("class", output, message, np.inf)], np.inf
     with np.errstate(invalid="ignore", over="ignore"):
         error = got.astype(np.float64) - value
         findings = _classes(output, got, value, bound, dtype)
+        if not findings and got is not whole and np.isfinite(value).all() and np.isfinite(bound).all():
+            findings = _finite(output, whole)
         if findings:
             return findings, np.inf
         judged = np.isfinite(value) & np.isfinite(got) & np.isfinite(bound)
@@ -269,6 +207,17 @@ def _classes(output, got, value, bound, dtype) -> list[Finding]:
                        f"misplaced in {wrong.sum()} of {wrong.size} elements")
             return [Finding("class", output, message, np.inf)]
     return []
+
+
+def _finite(output, whole) -> list[Finding]:
+    """Of a large output only a part is judged; the rest has at least to be finite."""
+    wrong = ~np.isfinite(whole)
+    if not wrong.any():
+        return []
+    at = _where(wrong)
+    message = (f"{output}{list(at)}: found {whole[at]:.9g}, expected a finite number; "
+               f"{wrong.sum()} of {wrong.size} elements are not")
+    return [Finding("class", output, message, np.inf)]
 
 
 def _elements(output, got, value, bound, error) -> tuple[list[Finding], float]:

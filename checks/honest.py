@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
-from checks import cases, gate, known, rounding
+from checks import cases, gate, known, measuring, rounding
 from checks.launch import Stage
 from ported import source
 from ported.contract import Contract
@@ -93,9 +93,8 @@ class Ordered(rounding._Mode):
 
 def result(contract: Contract, inputs: Mapping, order: str) -> dict[str, np.ndarray]:
     """Every output of the explicit function in float32, its sums added up in `order`."""
-    arguments = {name: value.float() if rounding._floating(value) else value
-                 for name, value in gate.tensors_of(contract, inputs).items()}
-    found = gate.explicit(contract, arguments, Ordered(order))
+    arguments = measuring.single(measuring.tensors_of(contract, inputs))
+    found = measuring.explicit(contract, arguments, Ordered(order))
     return {name: value.numpy() for name, value in found.items()}
 
 

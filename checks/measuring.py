@@ -1,0 +1,127 @@
+"""Truth and the scale of honest float32 errors, from runs of an explicit function in float64.
+
+One run carries variances along, a few carry random errors, one is plain float32 (rounding.py); here
+they are put together.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from checks import rounding
+from ported.contract import Contract
+
+SAMPLES = 8
+
+
+class Measured(NamedTuple):
+    """One output: truth, scale, the samples' errors, and how far samples spread over the scale."""
+
+    value: np.ndarray
+    scale: np.ndarray
+    errors: list[np.ndarray]
+    share: float
+
+
+def tensors_of(contract: Contract, inputs: Mapping) -> dict:
+    """Arguments of the explicit function: floats in float64, integers in int64."""
+    made = {}
+    for name, value in inputs.items():
+        if name in contract.axis_arguments:
+            made[name] = int(value)
+        elif name in contract.consts:
+            made[name] = float(value)
+        else:
+            array = np.asarray(value)
+            kind = np.float64 if array.dtype.kind == "f" else np.int64
+            made[name] = torch.from_numpy(np.array(array, kind))
+    return made
+
+
+def single(arguments: Mapping) -> dict:
+    """The same arguments, floats in float32."""
+    return {name: value.float() if isinstance(value, torch.Tensor) and value.is_floating_point()
+            else value for name, value in arguments.items()}
+
+
+def explicit(contract: Contract, arguments: Mapping, mode=None) -> dict[str, torch.Tensor]:
+    """The explicit function's outputs by name, on tensors, under a rounding mode or none."""
+    module = importlib.import_module(f"reference.explicit.{contract.operation}")
+    function = getattr(module, contract.direction)
+    return rounding.run(lambda: function(**arguments), mode)
+
+
+def plain(contract: Contract, inputs: Mapping) -> dict[str, np.ndarray]:
+    """The explicit function's outputs in float64, from arrays to arrays."""
+    found = explicit(contract, tensors_of(contract, inputs))
+    return {name: value.numpy() for name, value in found.items()}
+
+
+def measure(contract: Contract, inputs: Mapping, seed: int, samples: int = SAMPLES
+            ) -> tuple[dict[str, Measured], int]:
+    """Every output measured, and the number of terms of the longest sum on the way."""
+    arguments = tensors_of(contract, inputs)
+    spread = rounding.Propagate()
+    values = explicit(contract, arguments, spread)
+    alike = any(_alike(array) for array in inputs.values() if isinstance(array, np.ndarray))
+    sampled = [explicit(contract, arguments,
+                        rounding.Sample(spread.spreads, seed + k, alike=alike))
+               for k in range(samples)] + [explicit(contract, single(arguments))]
+    narrow = (explicit(contract, arguments, rounding.Sample(spread.spreads, 0, narrow=True))
+              if spread.overflows else {})
+    found = {}
+    for name, value in values.items():
+        variance = spread.variance(value)
+        variance = np.zeros(value.shape) if variance is None else variance.numpy()
+        errors = [(sample[name] - value).numpy() for sample in sampled]
+        scale, share = _pooled(variance, errors)
+        others = [sample[name].numpy() for sample in sampled]
+        scale[_unjudged(value.numpy(), others, narrow.get(name))] = np.inf
+        found[name] = Measured(value.numpy(), scale, errors, share)
+    return found, spread.terms
+
+
+def _alike(array: np.ndarray) -> bool:
+    """Whether an array holds few different numbers."""
+    some = array.reshape(-1)[::max(array.size // 256, 1)]
+    return array.dtype.kind == "f" and np.unique(some).size <= 0.75 * some.size
+
+
+def _unjudged(value, others, narrow) -> np.ndarray:
+    """Where float32 may give anything: its range ends within the steps, or honest classes differ."""
+    inside = np.isfinite(value) & (np.abs(value) < rounding.LARGEST)
+    unsure = np.zeros(value.shape, bool)
+    with np.errstate(invalid="ignore"):
+        for other in others:
+            unsure |= inside & ~np.isfinite(other) | np.isnan(value) & ~np.isnan(other)
+        if narrow is not None:
+            narrow = narrow.numpy()
+            same = np.isclose(narrow, value, 1e-9, 0)
+            unsure |= np.where(np.isnan(narrow), np.isfinite(value), inside & ~same)
+    return unsure
+
+
+def rows(array: np.ndarray) -> np.ndarray:
+    """As a matrix: leading axes merged; a vector is a column."""
+    return array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1)
+
+
+def _pooled(variance: np.ndarray, errors: list[np.ndarray]) -> tuple[np.ndarray, float]:
+    """The scale: the propagated spread, enlarged where the samples' is larger.
+
+    The samples see correlation but are few, so that their excess is pooled over the whole tensor, over
+    rows and over columns, and the largest of the three counts.
+    """
+    safe = np.where((variance > 0) & np.isfinite(variance), variance, np.inf)
+    with np.errstate(invalid="ignore", over="ignore"):
+        excess = rows(sum(np.nan_to_num(e * e, posinf=0.0) for e in errors) / len(errors) / safe)
+    known = rows(np.isfinite(safe))
+    whole = excess.sum() / max(known.sum(), 1)
+    by_row = excess.sum(1, keepdims=True) / np.maximum(known.sum(1, keepdims=True), 1)
+    by_column = excess.sum(0, keepdims=True) / np.maximum(known.sum(0, keepdims=True), 1)
+    factor = np.maximum(np.maximum(by_row, by_column), max(whole, 1.0))
+    scale = np.sqrt(rows(variance) * factor).reshape(variance.shape)
+    return scale, float(np.sqrt(whole))
