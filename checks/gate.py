@@ -47,7 +47,8 @@ class Finding(NamedTuple):
 class Habit:
     """How honest errors of one output behave together, from the samples.
 
-    `logs`: standard deviation of the log of each figure of `_figures` from sample to sample.
+    `logs`: standard deviation of the log of each figure of `_figures` from sample to sample; infinite
+    where most numbers are equal, since luck then decides whether float32 rounds anything at all.
     `bias`: root mean square over samples of each figure of `_biases`.
     """
 
@@ -92,9 +93,10 @@ def truth_of(contract: Contract, inputs: Mapping, *, seed: int = 0,
         for part in truth.parts:
             found, terms = measuring.measure(contract, part.inputs, seed, samples)
             for name in part.outputs:
-                truth.value[name], truth.scale[name], errors, truth.shares[name] = found[name]
-                truth.terms[name] = terms
-                truth.habits[name] = _habit(truth.value[name], truth.scale[name], errors)
+                one = found[name]
+                truth.value[name], truth.scale[name] = one.value, one.scale
+                truth.terms[name], truth.shares[name] = terms, one.share
+                truth.habits[name] = _habit(one)
     return truth
 
 
@@ -130,8 +132,8 @@ def _biases(error, value, size, unit) -> tuple[np.ndarray, np.ndarray]:
     return np.array([(share * np.sign(value)).mean(), share.mean()]), weight
 
 
-def _habit(value, scale, errors) -> Habit:
-    unit = UNITS["float32"]
+def _habit(one: measuring.Measured) -> Habit:
+    value, scale, errors, unit = one.value, one.scale, one.errors, UNITS["float32"]
     size = unit * np.abs(value) + scale
     size = np.where(np.isfinite(size), size, 0.0)
     figures = [np.log(_figures(np.nan_to_num(e, posinf=0, neginf=0), size)) for e in errors]
@@ -140,7 +142,8 @@ def _habit(value, scale, errors) -> Habit:
     if pick.size:
         flat = [array.reshape(-1)[pick] for array in (value, scale, *errors)]
         biases = np.array([_biases(e, flat[0], flat[1], unit)[0] for e in flat[2:]])
-    return Habit(np.std(figures, 0), np.sqrt((np.nan_to_num(biases) ** 2).mean(0)))
+    logs = np.full(4, np.inf) if one.alike else np.std(figures, 0)
+    return Habit(logs, np.sqrt((np.nan_to_num(biases) ** 2).mean(0)))
 
 
 def judge(truth: Truth, output: str, got: np.ndarray, *, start: np.ndarray | None = None,
@@ -241,7 +244,7 @@ def _against_stock(truth, output, value, scale, error, stock, dtype) -> list[Fin
     ours = _figures(error, size)
     theirs = _figures(np.nan_to_num(np.asarray(stock, np.float64) - value, posinf=0, neginf=0), size)
     floor = _figures(unit * np.abs(np.nan_to_num(value, posinf=0, neginf=0)), size)
-    logs = truth.habits[output].logs if output in truth.habits else np.full(4, 1.0)
+    logs = truth.habits[output].logs if output in truth.habits else np.ones(4)
     allowed = STOCK * np.maximum(theirs, floor) * np.exp(9 * logs)
     for what, a, b in zip(("whole tensor", "worst row", "worst column", "worst 64 x 64 tile"),
                           ours, allowed, strict=True):
@@ -260,6 +263,7 @@ def _bias(truth, output, value, scale, error, judged, dtype) -> list[Finding]:
     means, weight = _biases(error, value, scale, UNITS[dtype])
     habit = truth.habits[output].bias if output in truth.habits else np.zeros(2)
     chance = np.sqrt((weight**2).sum() / 12) / pick.size
+    habit = habit * (UNITS["float32"] / UNITS[dtype])
     allowed = 6 * (chance + habit) + 0.1 * (1 - weight.mean())
     for what, mean, limit in zip(("away from zero", "upward"), means, allowed, strict=True):
         if not abs(mean) <= limit:
@@ -274,3 +278,9 @@ def self_test(contract: Contract, inputs: Mapping, truth: Truth, *, seed: int) -
     from checks import decoys
 
     return decoys.self_test(contract, inputs, truth, seed=seed)
+
+
+if __name__ == "__main__":
+    from checks import honest
+
+    honest.main()

@@ -1,11 +1,17 @@
-"""Honest float32 results of every operation, and cases to try them on: what the gate must accept.
+"""Honest float32 results of every operation, and wrong ones: what the gate must accept and refuse.
 
 `Ordered` runs an explicit function in float32 and adds up its sums in a chosen order, so that every
-operation has honest variants without a line of its own. `OTHER_WAYS` are other algorithms for the
-same result. `calibrate` finds the slack that all of them need; its figures lie in
-golden/gate_calibration.json. The wrong variants beside them are what it must leave no room for.
+operation has honest variants without a line of its own; the kernels of ported/c_src are variants too.
+`Wrong` does the same with one fault in every sum or step. `calibrate` finds the slack that all honest
+variants need; golden/gate_calibration.json holds what it found. Its command:
+
+    python -m checks.gate --calibrate --seeds 1000
 """
 
+import argparse
+import json
+import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -13,10 +19,12 @@ import torch
 
 from checks import cases, gate, known, measuring, rounding
 from checks.launch import Stage
+from ported import contract as contracts
 from ported import source
-from ported.contract import Contract
+from ported.contract import ROOT, Contract
 
 ORDERS = ("sequential", "reversed", "lanes", "blocks", "pairwise", "fused")
+GOLDEN = ROOT / "golden" / "gate_calibration.json"
 
 
 def _sequential(terms: np.ndarray) -> np.ndarray:
@@ -91,19 +99,67 @@ class Ordered(rounding._Mode):
         return total / np.float32(terms.shape[-1]) if name == "mean" else total
 
 
-def result(contract: Contract, inputs: Mapping, order: str) -> dict[str, np.ndarray]:
-    """Every output of the explicit function in float32, its sums added up in `order`."""
+def _rounded_to(bits: int):
+    """Round to `bits` bits of significand: 8 is bfloat16, 11 is TF32."""
+    def rounded(x: np.ndarray) -> np.ndarray:
+        fraction, exponent = np.frexp(x)
+        return np.ldexp(np.rint(np.ldexp(fraction, bits)), exponent - bits).astype(np.float32)
+    return rounded
+
+
+def _bfloat16_sum(terms: np.ndarray) -> np.ndarray:
+    total, rounded = np.zeros(terms.shape[:-1], np.float32), _rounded_to(8)
+    for k in range(terms.shape[-1]):
+        total = rounded(total + terms[..., k])
+    return total
+
+
+class Wrong(Ordered):
+    """The same with one fault: see FAULTS."""
+
+    def __init__(self, fault: str):
+        super().__init__("lanes")
+        self.fault = fault
+
+    def _add(self, terms: torch.Tensor) -> torch.Tensor:
+        if self.fault == "dropped last term":
+            terms = terms[..., :-1]
+        if self.fault == "bfloat16 sums":
+            return torch.from_numpy(np.asarray(_bfloat16_sum(terms.numpy())))
+        return super()._add(terms)
+
+    def sum(self, func, name, args, kwargs):
+        if name in ("mm", "bmm") and self.fault in ("TF32 products", "bfloat16 products"):
+            rounded = _rounded_to(11 if self.fault == "TF32 products" else 8)
+            args = [torch.from_numpy(rounded(a.numpy())) for a in args]
+        total = super().sum(func, name, args, kwargs)
+        count = args[0].numel() // max(total.numel(), 1)
+        return total * (count / (count - 1)) if name == "mean" and self.fault == "n - 1" else total
+
+    def elementwise(self, func, name, args, kwargs, weight):
+        found = func(*args, **kwargs)
+        if self.fault == "crude exp" and name in ("exp", "tanh"):
+            found = found * (1 + 1e-4 * torch.sin(1e3 * args[0]))
+        return found
+
+
+FAULTS = ("dropped last term", "bfloat16 sums", "TF32 products", "bfloat16 products", "n - 1",
+          "crude exp")
+
+
+def result(contract: Contract, inputs: Mapping, mode: rounding._Mode) -> dict[str, np.ndarray]:
+    """Every output of the explicit function in float32 under `mode`."""
     arguments = measuring.single(measuring.tensors_of(contract, inputs))
-    found = measuring.explicit(contract, arguments, Ordered(order))
+    with np.errstate(all="ignore"):
+        found = measuring.explicit(contract, arguments, mode)
     return {name: value.numpy() for name, value in found.items()}
 
 
 def variants(contract: Contract, case: cases.Case, device=None) -> Iterator[tuple[str, dict]]:
     """Honest results of one case by variant: each order, and each version on `device`."""
     inputs = known.of(case, contract).inputs
-    with np.errstate(all="ignore"):
-        for order in ORDERS:
-            yield order, result(contract, inputs, order)
+    for order in ORDERS:
+        yield order, result(contract, inputs, Ordered(order))
     if device is None:
         return
     for name, version in source.read_all().items():
@@ -124,3 +180,81 @@ def needed(truth: gate.Truth, name: str, got: np.ndarray) -> float:
                          np.where(over > 0, np.inf, 0))
     judged = np.isfinite(value) & np.isfinite(got) & np.isfinite(scale)
     return float(np.max(ratio, where=judged, initial=0.0))
+
+
+def any_case(contract: Contract, seed: int) -> cases.Case:
+    """A case of any family, its sizes spread over orders of magnitude; every third is large."""
+    random = np.random.default_rng([seed, zlib.crc32(contract.name.encode())])
+    least = 0.5 if seed % 3 == 0 else 0.0
+    while True:
+        sizes = {}
+        for axis in cases.axes_of(contract):
+            limit = np.log(cases.LIMITS.get(axis, cases.LARGEST) + 1)
+            sizes[axis] = int(np.exp(random.uniform(least * limit, limit)))
+        for low, high in cases.BELOW.items():
+            if low in sizes and high in sizes:
+                sizes[low] = min(sizes[low], sizes[high])
+        if cases.small_enough(contract, sizes):
+            family = random.choice(list(cases.FAMILIES))
+            return cases.Case(contract.name, tuple(sizes.items()), seed, str(family))
+
+
+def survey(contract: Contract, case: cases.Case, device=None) -> Iterator[tuple]:
+    """Variant, output, slack needed and findings of every honest result of one case.
+
+    Stock is the rule for kernels alone: an explicit function may be clearer than it is accurate.
+    """
+    found = known.of(case, contract)
+    for variant, outputs in variants(contract, case, device):
+        for name, got in outputs.items():
+            stock = None if variant in ORDERS else found.stock.get(name)
+            findings, _ = gate.judge(found.truth, name, got, stock=stock)
+            yield variant, name, needed(found.truth, name, got), findings
+
+
+def calibrate(seeds: range, device=None, only: str | None = None) -> dict:
+    """The slack that honest results need, by output, and every result that the gate refused."""
+    worst: dict[str, tuple] = {}
+    refused, results = [], 0
+    for contract in contracts.read_all().values():
+        if only and only != contract.name:
+            continue
+        for seed in seeds:
+            case = any_case(contract, seed)
+            for variant, name, slack, findings in survey(contract, case, device):
+                key, results = f"{contract.name} {name}", results + 1
+                worst[key] = max(worst.get(key, (0.0,)), (round(slack, 3), str(case), variant))
+                refused += [[variant, str(case), f.check, f.message] for f in findings]
+            known._KNOWN.clear()
+    families = Counter(entry[1].rpartition("=")[2] for entry in worst.values())
+    return {"slack": gate.SLACK, "results": results, "seeds": [seeds.start, seeds.stop],
+            "worst": dict(sorted(worst.items())), "refused": refused,
+            "families of the worst": dict(families)}
+
+
+def main(words: list[str] | None = None) -> None:
+    """`python -m checks.gate`: the calibration, or what is stored of it."""
+    parser = argparse.ArgumentParser(prog="python -m checks.gate", description=main.__doc__)
+    parser.add_argument("--calibrate", action="store_true", help="run it and store the figures")
+    parser.add_argument("--seeds", type=int, default=20, help="cases for each operation (20)")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (0)")
+    parser.add_argument("--only", help="one operation and direction, as layernorm_forward")
+    options = parser.parse_args(words)
+    if options.calibrate:
+        from ported.device import cpu
+
+        torch.set_num_threads(1)
+        seeds = range(options.first, options.first + options.seeds)
+        found = calibrate(seeds, cpu.open(1), options.only)
+        if options.only is None:
+            GOLDEN.parent.mkdir(exist_ok=True)
+            GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
+    else:
+        found = json.loads(GOLDEN.read_text())
+    for name, (slack, case, variant) in found["worst"].items():
+        print(f"{name:40} {slack:6.2f}  {variant:28} {case}")
+    print(f"{found['results']} results; slack needed at most "
+          f"{max(entry[0] for entry in found['worst'].values()):.2f}, the gate grants "
+          f"{found['slack']}; {len(found['refused'])} refused")
+    if found["refused"]:
+        raise SystemExit("\n".join(" ".join(entry) for entry in found["refused"][:40]))

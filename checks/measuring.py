@@ -18,12 +18,14 @@ SAMPLES = 8
 
 
 class Measured(NamedTuple):
-    """One output: truth, scale, the samples' errors, and how far samples spread over the scale."""
+    """One output: truth, scale, the samples' errors, how far samples spread over what is propagated,
+    and whether the inputs hold few different numbers."""
 
     value: np.ndarray
     scale: np.ndarray
     errors: list[np.ndarray]
     share: float
+    alike: bool
 
 
 def tensors_of(contract: Contract, inputs: Mapping) -> dict:
@@ -80,7 +82,7 @@ def measure(contract: Contract, inputs: Mapping, seed: int, samples: int = SAMPL
         scale, share = _pooled(variance, errors)
         others = [sample[name].numpy() for sample in sampled]
         scale[_unjudged(value.numpy(), others, narrow.get(name))] = np.inf
-        found[name] = Measured(value.numpy(), scale, errors, share)
+        found[name] = Measured(value.numpy(), scale, errors, share, alike)
     return found, spread.terms
 
 
