@@ -64,7 +64,7 @@ def train(config: Config, given: dict) -> int:
     sizes = {name: program.sizes[name] for name in ("L", "H", "C", "V", "Tmax")}
     recorded = {"config": config.record(), "sizes": sizes, "lock": lock}
     first = {"record": "run", **recorded, "commit": runs.commit(), "device": device.processor}
-    run = begun.run or runs.new_run(config.out, config.name or config.model, line(first))
+    run = begun.run or runs.new_run(config, line(first))
     print(f"{parameter_count(parameters.shapes, size.V)} parameters; {config.accumulate} x "
           f"{config.micro} sequences of {config.sequence_length} tokens a step; data for "
           f"{train_tokens.windows // config.batch} steps; {device.threads} threads; run {run}")
@@ -78,7 +78,8 @@ def train(config: Config, given: dict) -> int:
         if begun.changed:
             log.write({"step": begun.step, "changed": begun.changed})
         trainer = Trainer(config, executor, loader, val_tokens, begun)
-        return loop(trainer, log, save, run, begun.step, steps)
+        record = Record(trainer, log, save, begun.step, steps)
+        return loop(trainer, record, run, begun.step, steps)
 
 
 class Trainer:
@@ -155,24 +156,52 @@ class Trainer:
         return text.decode(tokens)
 
 
-def loop(trainer: Trainer, log: Log, save: Callable[[int, dict], None], run: Path, step: int,
-         steps: int) -> int:
+class Record:
+    """Where a run's numbers go: log, terminal, checkpoints."""
+
+    def __init__(self, trainer: Trainer, log: Log, save: Callable[[int, dict], None], begun: int,
+                 steps: int):
+        self.trainer, self.log, self.save, self.saved = trainer, log, save, begun
+        self.show = Progress(steps, trainer.config.batch * trainer.config.sequence_length)
+        self.talks = (trainer.config.sample_tokens > 0
+                      and trainer.executor.program.sizes["V"] == VOCABULARY)
+
+    def step(self, step: int, loss: float, norm: float, rate: float, began: float,
+             skipped: bool) -> None:
+        seconds = time.perf_counter() - began
+        mark = {"skipped": True} if skipped else {}
+        self.log.write({"step": step, "loss": loss, "norm": norm, "lr": rate, **mark})
+        self.log.time({"step": step, "ms": seconds * 1e3})
+        self.show.step(step, loss, norm, rate, seconds, skipped)
+
+    def validation(self, step: int) -> None:
+        loss = self.trainer.validate()
+        self.log.write({"step": step, "val_loss": loss})
+        self.show.say(f"step {step}: validation loss {loss:.4f}")
+
+    def sample(self, step: int) -> None:
+        """Only of models with GPT-2's vocabulary: the tokens of others are no text."""
+        if self.talks:
+            words = self.trainer.sample(step)
+            self.log.write({"step": step, "sample": words})
+            self.show.say(f"step {step}: {words}")
+
+    def checkpoint(self, step: int) -> None:
+        self.log.sync()
+        self.save(step, self.trainer.state())
+        self.saved = step
+
+
+def loop(trainer: Trainer, record: Record, run: Path, step: int, steps: int) -> int:
     """Trains from `step` to `steps`, or until a signal; the exit code."""
-    config, saved = trainer.config, step
+    config = trainer.config
     schedule = SCHEDULES[config.schedule]
-    show = Progress(steps, config.batch * config.sequence_length)
-    talks = config.sample_tokens > 0 and trainer.executor.program.sizes["V"] == VOCABULARY
 
     def due(every: int) -> bool:
         return step == steps or every > 0 and step % every == 0
-
-    def checked() -> None:
-        loss = trainer.validate()
-        log.write({"step": step, "val_loss": loss})
-        show.say(f"step {step}: validation loss {loss:.4f}")
     with Interrupt() as interrupt:
         if step == 0:
-            checked()
+            record.validation(step)
         while step < steps and not interrupt.signal:
             began = time.perf_counter()
             rate = config.learning_rate * schedule(step, steps, config.warmup,
@@ -184,25 +213,16 @@ def loop(trainer: Trainer, log: Log, save: Callable[[int, dict], None], run: Pat
             if not skipped:
                 trainer.update(rate)
             step += 1
-            seconds = time.perf_counter() - began
-            log.write({"step": step, "loss": loss, "norm": norm, "lr": rate}
-                      | ({"skipped": True} if skipped else {}))
-            log.time({"step": step, "ms": seconds * 1e3})
-            show.step(step, loss, norm, rate, seconds, skipped)
+            record.step(step, loss, norm, rate, began, skipped)
             if due(config.eval_every):
-                checked()
-            if talks and due(config.sample_every):
-                words = trainer.sample(step)
-                log.write({"step": step, "sample": words})
-                show.say(f"step {step}: {words}")
+                record.validation(step)
+            if due(config.sample_every):
+                record.sample(step)
             if due(config.checkpoint_every):
-                log.sync()
-                save(step, trainer.state())
-                saved = step
-        if saved != step:
-            log.sync()
-            save(step, trainer.state())
-        return ended(config, run, step, interrupt, show)
+                record.checkpoint(step)
+        if record.saved != step:
+            record.checkpoint(step)
+        return ended(config, run, step, interrupt, record.show)
 
 
 def not_finite(run: Path, step: int, loss: float, norm: float) -> BadInput:
@@ -215,16 +235,15 @@ def not_finite(run: Path, step: int, loss: float, norm: float) -> BadInput:
 
 def ended(config: Config, run: Path, step: int, interrupt: Interrupt, show: Progress) -> int:
     """The picture of the curve, and what to type next."""
-    if interrupt.signal:
-        show.say(f"stopped after step {step}; go on with\n"
-                 f"  python train.py --resume {run}")
-        return interrupt.exit_code
-    if config.curve:
+    if config.curve and step:
         from ported.training import curve  # matplotlib: a fifth of a second, not before training
 
         show.say(f"the curve: {curve.draw(run)}")
-    show.say(next_steps(run, step))
-    return 0
+    if interrupt.signal:
+        show.say(f"stopped after step {step}; go on with\n  python train.py --resume {run}")
+    else:
+        show.say(next_steps(run, step))
+    return interrupt.exit_code
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ported.contract import ROOT
 from ported.training import curve, log, runs, weights
+from ported.training.config import Config
 from ported.training.errors import BadInput
 from ported.training.log import Log
 from reference.programs import gpt2
@@ -21,7 +22,7 @@ FIRST = {"record": "run", "config": {"seed": 1}}
 
 
 def begin(folder):
-    return runs.new_run(str(folder), "test", log.line(FIRST))
+    return runs.new_run(Config(out=str(folder), name="test"), log.line(FIRST))
 
 
 def fill(run, steps, every=2):

@@ -81,7 +81,7 @@ class Config:
     checkpoint_every: int = flag(250, "steps between; 0: last only", least=0, later=True)
     keep: int = flag(2, "checkpoints kept; 0: all", least=0, later=True)
     out: str = flag("runs", "folder in which each run gets a new one", place=True)
-    name: str = flag("", "after the date in the run's name; empty: the model", place=True)
+    name: str = flag("", "after the date in the run's name; empty: what it began with", place=True)
     curve: bool = flag(True, "draw the loss curve", later=True)
 
     device: str = flag("cpu", "where kernels run", choices=("cpu",))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ported.training import log
+from ported.training.errors import disk_failure
 
 INK, SOFT, MARK = "#1f3a5f", "#9db4cf", "#c8553d"
 
@@ -47,6 +48,9 @@ def draw(run: Path) -> Path | None:
     axes.margins(x=0.01)
     axes.legend(frameon=False)
     path = run / "curve.png"
-    FigureCanvasAgg(figure).print_png(run / ".curve.png")
-    os.replace(run / ".curve.png", path)
+    try:
+        FigureCanvasAgg(figure).print_png(run / ".curve.png")
+        os.replace(run / ".curve.png", path)
+    except OSError as error:
+        raise disk_failure(path, error, "make room; the run itself is saved") from error
     return path

@@ -21,8 +21,8 @@ class Progress:
              skipped: bool = False) -> None:
         self.pace = 0.9 * self.pace + 0.1 * seconds if self.pace else seconds
         text = (f"step {step:>{len(str(self.steps))}}/{self.steps}  loss {loss:7.4f}  "
-                f"norm {norm:7.3f}  lr {rate:.2e}  {seconds * 1e3:6.1f} ms  "
-                f"{self.tokens / self.pace:7.0f} tokens/s{'  skipped' if skipped else ''}")
+                f"norm {norm:6.3f}  lr {rate:.1e}  {seconds * 1e3:5.0f} ms  "
+                f"{self.tokens / self.pace:5.0f} tokens/s{'  skipped' if skipped else ''}")
         if sys.stdout.isatty():
             print(f"\r{text}\x1b[K", end="", flush=True)
             self.open = True

@@ -7,14 +7,16 @@ import subprocess
 from pathlib import Path
 
 from ported.contract import ROOT
+from ported.training.config import Config
 from ported.training.errors import disk_failure
 
 
-def new_run(out: str, name: str, first: str) -> Path:
+def new_run(config: Config, first: str) -> Path:
     """Makes OUT/<date>-<name>/ with log.jsonl holding the line `first`; adds -2, -3, ... where the
     second has one already. Raises BadInput where the folder cannot be written."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    base = Path(out)
+    base = Path(config.out)
+    name = config.name or Path(config.init_from).name or config.model
     making = base / f".new-{stamp}-{os.getpid()}"
     try:
         making.mkdir(parents=True)
