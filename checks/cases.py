@@ -9,7 +9,6 @@ A backward's inputs are those of a real step: the forward's inputs are drawn, th
 runs on them in float64, what it saves is rounded to float32, and gradients are drawn.
 """
 
-import importlib
 import re
 import zlib
 from collections.abc import Mapping

@@ -31,6 +31,13 @@ class Known:
     def inputs(self) -> dict:
         return self.drawn.inputs
 
+    @property
+    def judgeable(self) -> bool:
+        """Whether there is a truth to hold a kernel to. A backward may be left without one where
+        float32 cannot hold what the forward saves (a log-sum-exp of 1e18)."""
+        return self.drawn.forward is None or self.drawn.case.family == "neginf" or all(
+            np.isfinite(value).all() for value in self.truth.value.values())
+
     def starts(self, contract: Contract) -> dict[str, np.ndarray]:
         """Numbers of the result's own size that stand in every `Sum` output before a launch."""
         found = {}
@@ -40,7 +47,8 @@ class Known:
             random = np.random.default_rng([self.drawn.case.seed, 17])
             value = np.nan_to_num(self.truth.value[tensor.name], posinf=0, neginf=0)
             size = min(float(np.sqrt(np.mean(np.square(value)))), 1e30)
-            numbers = random.standard_normal(value.shape) * (size or 1.0)
+            shape = tensor.shape(self.drawn.case.sizes)
+            numbers = random.standard_normal(shape, np.float32) * (size or 1.0)
             if self.drawn.case.family == "integer":
                 numbers = np.rint(np.clip(numbers, -1e3, 1e3))
             found[tensor.name] = numbers.astype(np.float32)

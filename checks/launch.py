@@ -1,4 +1,4 @@
-"""One launch under watch: every buffer of a kernel between guard zones, in memory filled on purpose.
+"""One launch under watch: every buffer between guard zones, in memory filled on purpose.
 
 The whole memory of a launch is one image: it is made on the host, written to the device, and read
 back after the call. So every launch of the prover, whatever it is for, also says whether an input,
@@ -112,8 +112,8 @@ class Stage:
                 at = np.unravel_index(inside[0] - places[name], self.shapes[name])
                 found, stood = (_shown(image, inside[0], self.types[name])
                                 for image in (after, before))
-                faults.append(("frozen", name, f"the input {name}{[int(i) for i in at]} was changed: "
-                               f"found {found}, expected {stood}; {inside.size} elements"))
+                faults.append(("frozen", name, f"the input {name}{[int(i) for i in at]} was "
+                               f"changed: found {found}, expected {stood}; {inside.size} elements"))
                 wrong = np.setdiff1d(wrong, inside)
         for word in wrong[:1]:
             later = int(np.searchsorted(starts, word, "right")) - 1
@@ -134,7 +134,7 @@ _REGIONS: dict[int, tuple[object, int, int]] = {}
 
 
 def _region(device, nbytes: int) -> int:
-    """A region of the device that grows and stays, so that pointers repeat from launch to launch."""
+    """A region of the device that grows and stays, so that pointers repeat from call to call."""
     known = _REGIONS.get(id(device))
     if known is None or known[2] < nbytes:
         if known is not None:

@@ -1,8 +1,8 @@
 """What must hold of an operation whatever its values: laws, exactness, and inputs worth trying.
 
 No operation is known by name. Rows are independent along the batch axis of the contract; which
-outputs scale with which inputs, and which elements depend on which, is asked of the explicit function
-in float64, and the kernel has to answer alike.
+outputs scale with which inputs, and which elements depend on which, is asked of the explicit
+function in float64, and the kernel has to answer alike.
 """
 
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ from ported.contract import Contract, Tensor
 BATCH = ("N", "B", "S")  # the axis along which rows do not know of each other
 TIME = "T"  # what comes later has no influence
 STEP = 1e-5  # of a central difference
+DEPENDS = 1e-9  # of the largest element: what moves by more depends on what was moved
 DEGREES = (0, 1, 2)
 
 
@@ -32,11 +33,15 @@ def _taken(tensor: Tensor, array: np.ndarray, axis: str, index: np.ndarray) -> n
     return array.take(index, tensor.axes.index(axis)) if axis in tensor.axes else array
 
 
-def _picked_truth(trial: Trial, axis: str, index: np.ndarray) -> gate.Truth:
-    truth = trial.known.truth
-    def parts(arrays):
-        return {t.name: _taken(t, arrays[t.name], axis, index) for t in trial.contract.outputs}
-    return gate.Truth(parts(truth.value), parts(truth.scale), truth.terms, truth.habits)
+_CUT: dict[tuple, gate.Truth] = {}
+
+
+def _truth_of(trial: Trial, inputs: Mapping, index: np.ndarray) -> gate.Truth:
+    """Truth of the rows `index` of a case, computed once for all versions."""
+    key = (trial.case, index.tobytes())
+    if key not in _CUT:
+        _CUT[key] = gate.truth_of(trial.contract, inputs, seed=trial.case.seed)
+    return _CUT[key]
 
 
 def rows(trial: Trial, first: Result) -> None:
@@ -65,7 +70,6 @@ def _row_law(trial: Trial, first: Result, axis: str, index: np.ndarray, sizes: d
     found = trial.run(inputs, stage=trial.subject.stage(sizes))
     whole = len(index) == trial.case.sizes[axis]
     what = f"rows of {axis} " + ("permuted" if whole else f"{index[:4].tolist()}... alone")
-    truth = _picked_truth(trial, axis, index)
     for tensor in trial.contract.outputs:
         name, got = tensor.name, found.outputs[tensor.name]
         if axis not in tensor.axes and not whole:
@@ -75,7 +79,8 @@ def _row_law(trial: Trial, first: Result, axis: str, index: np.ndarray, sizes: d
             trial.equal("claims", name, got, _taken(tensor, first.outputs[name], axis, index),
                         f"batch_invariant: {what}")
         else:
-            trial.judge(Result({name: got}), ["laws"], what + ": ", truth=truth, stock=False)
+            trial.judge(Result({name: got}), ["laws"], what + ": ", stock=False,
+                        truth=_truth_of(trial, inputs, index))
     trial.ledger.ran("laws")
 
 
@@ -116,7 +121,8 @@ _REACH: dict[tuple[Case, str], tuple] = {}
 
 
 def _reach(trial: Trial, name: str) -> tuple[tuple, dict, dict]:
-    """A random element of `name`; which outputs depend on it; where its NaN goes in float64."""
+    """A random element of `name`; per output, which elements must turn NaN with it and which must
+    not change at all. Between them lies what float64's own rounding leaves undecided."""
     key = (trial.case, name)
     if key not in _REACH:
         random = np.random.default_rng([trial.case.seed, len(name)])
@@ -129,32 +135,44 @@ def _reach(trial: Trial, name: str) -> tuple[tuple, dict, dict]:
             return cases.explicit(trial.contract, {**trial.inputs, name: changed})
 
         x, value = float(array[at]), trial.known.truth.value
-        near, far = outputs(x + 0.5), outputs(1000 * x + 1)
-        depends = {o: (near[o] != value[o]) | (far[o] != value[o]) for o in value}
-        _REACH[key] = at, depends, {o: np.isnan(v) for o, v in outputs(np.nan).items()}
+        near, far, gone = outputs(x + 0.5), outputs(1000 * x + 1), outputs(np.nan)
+        must, spared = {}, {}
+        for tensor in trial.contract.outputs:
+            o = tensor.name
+            moved = np.maximum(np.abs(near[o] - value[o]), np.abs(far[o] - value[o]))
+            must[o] = np.isnan(gone[o]) & (moved > DEPENDS * np.abs(value[o]).max(initial=0))
+            elsewhere = _other_times(tensor, trial.contract.by_name[name], at, value[o].shape)
+            spared[o] = (near[o] == value[o]) & (far[o] == value[o]) & (
+                ~np.isnan(gone[o]) | elsewhere)
+        _REACH[key] = at, must, spared
     return _REACH[key]
 
 
+def _other_times(output: Tensor, planted: Tensor, at: tuple, shape: tuple) -> np.ndarray:
+    """Elements at another position in time than `at`, where 0 * NaN in float64 excuses nothing."""
+    if TIME not in output.axes or TIME not in planted.axes:
+        return np.zeros(shape, bool)
+    times = np.arange(shape[output.axes.index(TIME)]) != at[planted.axes.index(TIME)]
+    places = [-1 if axis == TIME else 1 for axis in output.axes]
+    return np.broadcast_to(times.reshape(places), shape)
+
+
 def spread(trial: Trial, first: Result) -> None:
-    """One NaN reaches what depends on its place, and nothing else: so does the future not the past."""
+    """One NaN reaches what depends on its place and nothing else: the future not the past."""
     for name in _floats(trial.inputs):
-        at, depends, reached = _reach(trial, name)
+        at, must, spared = _reach(trial, name)
         poisoned = trial.inputs[name].copy()
         poisoned[at] = np.nan
         found = trial.run({**trial.inputs, name: poisoned})
         trial.ledger.ran("laws")
-        for tensor in trial.contract.outputs:
-            output, got = tensor.name, found.outputs[tensor.name]
-            causal = TIME in tensor.axes and TIME in trial.contract.by_name[name].axes
-            must = depends[output] & reached[output]
-            spared = ~depends[output] & (causal | ~reached[output])
-            kept = np.array_equal(got[spared], first.outputs[output][spared])
-            wrong = (must & ~np.isnan(got)) | (spared & np.isnan(got))
-            if trial.subject.claims("deterministic") and not kept:
-                wrong |= spared & (got != first.outputs[output])
+        for output, got in found.outputs.items():
+            wrong = (must[output] & ~np.isnan(got)) | (spared[output] & np.isnan(got))
+            if trial.subject.claims("deterministic"):
+                wrong |= spared[output] & (got != first.outputs[output])
             if wrong.any():
                 place = tuple(int(i) for i in np.argwhere(wrong)[0])
-                expected = "NaN" if must[place] else f"{first.outputs[output][place]:.9g} as before"
+                expected = ("NaN" if must[output][place] else
+                            f"{first.outputs[output][place]:.9g} as before")
                 trial.refuse("laws", output, f"{output}{list(place)}: with {name}{list(at)} = NaN: "
                              f"found {got[place]:.9g}, expected {expected}; {wrong.sum()} elements")
 
@@ -222,15 +240,12 @@ def exact(trial: Trial, first: Result) -> None:
                              f"{wrong.sum()} of {wrong.size} elements")
 
 
-def not_trivial(trial: Trial, first: Result) -> None:
-    """The case itself: no input is constant, zero or one, so that none can be ignored unseen."""
-    for tensor in trial.contract.inputs:
-        value = trial.inputs[tensor.name]
-        trial.ledger.ran("nothing_trivial")
-        if value.size > 3 and np.unique(value).size < 2 or np.isin(value, (0, 1)).all() and (
-                tensor.name != "decay"):
-            trial.refuse("nothing_trivial", tensor.name, f"{tensor}: found {value.flat[0]} "
-                         "throughout; expected values that matter")
+def trivial(trial: Trial) -> set[str]:
+    """Inputs that this case would let a kernel ignore: all alike, all zero or all one."""
+    trial.ledger.ran("nothing_trivial")
+    return {tensor.name for tensor in trial.contract.inputs
+            if (value := trial.inputs[tensor.name]).size > 1 and np.unique(value).size < 2
+            or np.isin(value, (0, 1)).all() and np.unique(value).size < 2}
 
 
 def three_ways(trial: Trial, first: Result) -> None:

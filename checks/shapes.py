@@ -1,8 +1,8 @@
-"""Which shapes a version is tried at: a fixed spine that no version escapes, and what hypothesis draws.
+"""Which shapes a version is tried at: a spine that none escapes, and what hypothesis draws.
 
 The spine holds the sizes at which kernels break: one, a tile, a tile and one more or one less,
-distinct primes, many rows of few channels, GPT-2's own. An axis that a version's `needs` restrict is
-moved to the nearest size that they allow.
+distinct primes, many rows of few channels, GPT-2's own. An axis that a version's `needs` restrict
+is moved to the nearest size that they allow.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,8 +33,8 @@ SPINE = {
              "Tmax": 6, "S": 7, "E": 256, "": 8},
     "vocabulary": {"N": 2, "V": 50257, "Vp": 50304, "B": 1, "T": 3, "C": 2, "Tmax": 1024, "": 2},
 }
-EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 47, 48, 63, 64, 65, 67, 96, 127, 128,
-         129, 192, 255, 256, 257)
+EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 47, 48, 63, 64, 65, 67, 96, 127,
+         128, 129, 192, 255, 256, 257)
 HOME = "odd"  # small, distinct and prime: what memory is examined at
 
 
@@ -46,11 +46,10 @@ class Shapes:
         self.axes = cases.axes_of(contract)
         self.pools = {axis: self._pool(axis) for axis in self.axes}
 
-    def applies(self, sizes: Mapping[str, int], parameters: Mapping[str, int] | None = None) -> bool:
-        """Whether some configuration (or the one given) fits these sizes."""
-        tried = [parameters] if parameters is not None else self.version.configurations()
+    def applies(self, sizes: Mapping[str, int]) -> bool:
+        """Whether some launch configuration fits these sizes."""
         return any(not self.version.unmet_needs({**sizes, **p, "threads": self.threads})
-                   for p in tried)
+                   for p in self.version.configurations())
 
     def allowed(self, sizes: Mapping[str, int]) -> bool:
         return (cases.consistent(sizes) and cases.small_enough(self.contract, sizes)
@@ -98,11 +97,11 @@ class Shapes:
     def cases(self, seed: int, families: tuple[str, ...]) -> Iterator[Case]:
         """Every shape of the spine with plain numbers, then every family at one of them."""
         spine = self.spine()
-        for sizes in spine.values():
-            yield self._case(sizes, seed, "randn")
-        rows = [s for n, s in spine.items() if n not in ("one", "vocabulary")] or list(spine.values())
+        for number, sizes in enumerate(spine.values()):
+            yield self._case(sizes, seed + number, "randn")
+        rows = [s for n, s in spine.items() if n not in ("one", "vocabulary")] or [*spine.values()]
         for number, family in enumerate(f for f in families if f != "randn" and rows):
-            yield self._case(rows[(seed + number) % len(rows)], seed + 1 + number, family)
+            yield self._case(rows[(seed + number) % len(rows)], seed + number, family)
 
 
 def _ordered(sizes: dict[str, int]) -> dict[str, int]:

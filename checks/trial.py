@@ -28,6 +28,9 @@ class Fault:
     parameters: dict = field(default_factory=dict)
 
 
+ANY = "*"  # as a target: the first refusal, whichever check's
+
+
 class Enough(Exception):
     """Raised to end a proof early, once the refusal that was asked for is there."""
 
@@ -51,7 +54,7 @@ class Ledger:
         self.refused[fault.check] += 1
         if self.refused[fault.check] == 1 or len(self.faults) < KEPT_FAULTS:
             self.faults.append(fault)
-        if fault.check == self.target:
+        if self.target in (fault.check, ANY):
             raise Enough
 
     def as_dict(self) -> dict:
@@ -66,6 +69,7 @@ class Subject:
                  ledger: Ledger, say: Callable[[str], None] = lambda text: None):
         self.version, self.contract, self.device = version, contract, device
         self.parameters, self.ledger, self.say = dict(parameters), ledger, say
+        self.phase = "gate"  # the check that runs now, for the place of a crash
         self._stages: dict[tuple, Stage] = {}
 
     def claims(self, word: str) -> bool:
@@ -103,7 +107,8 @@ class Trial:
     def run(self, inputs: Mapping | None = None, stage: Stage | None = None, **how) -> Result:
         """One launch; whatever memory it changed that is not its own is refused here."""
         settings = ", ".join(f"{k}={v}" for k, v in how.items() if isinstance(v, str | int))
-        self.subject.say(f"{self.case} {self.subject.parameters or ''} {settings}")
+        self.subject.say(f"{self.subject.phase} {self.case} {self.subject.parameters or ''} "
+                         f"{settings}")
         result = (stage or self.stage).run(self.inputs if inputs is None else inputs, **how)
         self.ledger.ran("frozen")
         self.ledger.ran("guards")
@@ -133,7 +138,7 @@ class Trial:
 
     def same(self, check: str, first: Result, second: Result, what: str,
              names: Iterable[str] | None = None) -> None:
-        """Both launches gave the same: bitwise where `deterministic` is claimed, else by the gate."""
+        """Both launches gave the same: bitwise under `deterministic`, else by the gate."""
         names = tuple(first.outputs if names is None else names)
         if not self.subject.claims("deterministic"):
             self.judge(Result({name: second.outputs[name] for name in names}), [check], what + ": ")
@@ -142,8 +147,8 @@ class Trial:
         for name in names:
             self.equal(check, name, second.outputs[name], first.outputs[name], what)
 
-    def equal(self, check: str, name: str, found: np.ndarray, expected: np.ndarray, what: str,
-              ) -> None:
+    def equal(self, check: str, name: str, found: np.ndarray, expected: np.ndarray,
+              what: str) -> None:
         """Bitwise equality (any NaN equals any NaN)."""
         differs = (found.view(np.uint32) != expected.view(np.uint32)) & ~(
             np.isnan(found) & np.isnan(expected))

@@ -1,0 +1,135 @@
+"""Judges the wrong kernels of checks/rejects: each must be refused, and by the check it names.
+
+    python -m checks.refusals            each until the check it names refuses it
+    python -m checks.refusals --matrix   each by all checks; prints what each check alone refuses
+
+A file is `rejects/<operation>/<direction>_<what>.c` and says `//@ reject CHECK: reason`.
+"""
+
+import argparse
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from checks.prove import CHECKS
+from checks.trial import ANY
+from checks.worker import Worker
+from ported import source
+from ported.contract import DIRECTIONS
+
+FOLDER = Path(__file__).resolve().parent / "rejects"
+TIMEOUT = 60.0
+
+
+@dataclass(frozen=True)
+class Reject:
+    """One wrong kernel and the check that should refuse it."""
+
+    path: Path
+    operation: str
+    direction: str
+    check: str
+    reason: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.parent.name}/{self.path.stem}"
+
+
+def read(path: Path) -> Reject:
+    """The wrong kernel in `path`; ValueError where its name or its reject line is not one."""
+    direction = path.stem.partition("_")[0]
+    if direction not in DIRECTIONS:
+        raise ValueError(f"{path}: found the name {path.name}; expected DIRECTION_what.c with a "
+                         f"direction of {', '.join(DIRECTIONS)}")
+    version = source.read(path, path.parent.name, direction)
+    said = re.fullmatch(r"(\w+): (.+)", version.reject or "")
+    if not said or said[1] not in CHECKS:
+        raise ValueError(f"{path}: found '{version.reject}'; expected a line `//@ reject CHECK: "
+                         f"reason` with a check of {', '.join(CHECKS)}")
+    return Reject(path, path.parent.name, direction, said[1], said[2])
+
+
+def read_all(folder: Path = FOLDER) -> list[Reject]:
+    """Every wrong kernel, by operation."""
+    return [read(path) for path in sorted(folder.glob("*/*.c"))]
+
+
+def judge(worker: Worker, reject: Reject, whole: bool = False, device: str = "cpu") -> dict:
+    """The proof of a wrong kernel, ended by the check that it names unless `whole`."""
+    job = {"path": str(reject.path), "operation": reject.operation, "direction": reject.direction,
+           "device": device, "shrink": False}
+    return worker.prove(job if whole else {**job, "target": reject.check}, TIMEOUT)
+
+
+def verdict(reject: Reject, proof: dict) -> str:
+    """refused; or what it is instead: accepted, refused by others, crashed, timed-out, error."""
+    if proof["verdict"] in ("crashed", "timed-out"):
+        return "refused" if proof.get("during") == reject.check else proof["verdict"]
+    if proof["verdict"] == "proved":
+        return "accepted"
+    if proof["verdict"] == "error":
+        return "error"
+    return "refused" if reject.check in proof["refused"] else "refused by others"
+
+
+def emptied(version: source.Version, folder: Path) -> Path:
+    """A file in `folder` with the version's signatures and directives, and no code in them."""
+    code = [line for line in version.text.splitlines() if line.startswith("//@")]
+    code.append("#include <stdint.h>\n#include <stddef.h>")
+    for function, parameters in version.parameters.items():
+        words = ", ".join(f"{'const ' * p.const}{p.ctype}{'*' * p.pointer} {p.name}"
+                          for p in parameters)
+        code.append(f"void {function}({words}) {{\n}}")
+    path = folder / f"{version.direction}_empty.c"
+    path.write_text("\n".join(code) + "\n")
+    return path
+
+
+def refuse_empty(worker: Worker, version: source.Version, folder: Path) -> dict:
+    """The proof of a kernel that does nothing, in the place of `version`."""
+    return worker.prove({"path": str(emptied(version, folder)), "operation": version.operation,
+                         "direction": version.direction, "target": ANY, "shrink": False}, TIMEOUT)
+
+
+def _matrix(judged: dict[str, tuple[Reject, dict]]) -> None:
+    """What each check refuses, and what it alone refuses."""
+    refused, alone = Counter(), Counter()
+    for _, proof in judged.values():
+        checks = set(proof["refused"])
+        refused.update(checks)
+        alone.update(checks if len(checks) == 1 else ())
+    print(f"{'check':18}{'refuses':>8}{'alone':>7}")
+    for check in [*CHECKS, "crashed", "timed-out"]:
+        print(f"{check:18}{refused[check]:8}{alone[check]:7}")
+
+
+def main() -> int:
+    """Exit code 0 where every wrong kernel is refused by the check that it names."""
+    parser = argparse.ArgumentParser(prog="python -m checks.refusals")
+    parser.add_argument("--matrix", action="store_true", help="run all checks on each")
+    parser.add_argument("--only", default="", help="part of a name")
+    options = parser.parse_args()
+    judged, wrong = {}, 0
+    with Worker() as worker:
+        for reject in read_all():
+            if options.only not in reject.name:
+                continue
+            proof = judge(worker, reject, options.matrix)
+            said = verdict(reject, proof)
+            wrong += said != "refused"
+            judged[reject.name] = reject, proof
+            by = ", ".join(proof["refused"]) or "nothing"
+            print(f"{said:18}{reject.name:44}{reject.check:12}by {by}, {proof['seconds']} s",
+                  flush=True)
+            if said == "error":
+                print(proof["faults"][0]["message"])
+    if options.matrix:
+        _matrix(judged)
+    print(f"{len(judged) - wrong} of {len(judged)} wrong kernels refused for their reason")
+    return 1 if wrong or not judged else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

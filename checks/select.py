@@ -1,0 +1,63 @@
+"""Which versions are meant: by name, by glob, or by what changed since the committed evidence."""
+
+import difflib
+import fnmatch
+import random
+import re
+from pathlib import Path
+
+from ported import contract as contracts
+from ported import evidence, source
+from ported.contract import DIRECTIONS, ROOT, Contract
+from ported.source import Version
+
+PLACES = {"c": ("ported/c_src", "c"), "cu": ("cuda_src", "cu")}
+_NAME = re.compile(rf"({'|'.join(DIRECTIONS)})_(\d\d)_\w+")
+
+
+class NoSuchKernel(ValueError):
+    """A name or glob that matches no version; the message lists near names."""
+
+
+def paths(language: str = "c", root: Path = ROOT) -> dict[str, Path]:
+    """Every version's file by the version's name; the path says the name, nothing is read."""
+    folder, suffix = PLACES[language]
+    found = {}
+    for path in sorted((root / folder).glob(f"*/*.{suffix}")):
+        shape = _NAME.fullmatch(path.stem)
+        if shape:
+            found[f"{path.parent.name}_{shape[1]}_{shape[2]}"] = path
+    return found
+
+
+def matching(pattern: str, language: str = "c") -> list[str]:
+    """Names that `pattern` (a name or glob, several parted by commas) matches."""
+    known, found = paths(language), {}
+    for part in pattern.split(","):
+        names = fnmatch.filter(known, part.strip())
+        if not names:
+            near = (difflib.get_close_matches(part, known, 5, 0.4)
+                    or [name for name in known if part.strip("*?_") in name][:5] or list(known)[:5])
+            raise NoSuchKernel(f"no kernel matches '{part}'; near it: {', '.join(near)} "
+                               f"({len(known)} versions lie under {PLACES[language][0]})")
+        found.update(dict.fromkeys(names))
+    return list(found)
+
+
+def read(name: str, language: str = "c") -> tuple[Version, Contract]:
+    """The version called `name` and its contract."""
+    version = source.read(paths(language)[name])
+    return version, contracts.of(version.contract_name)
+
+
+def changed(device, seed: int, sample: int) -> tuple[list[str], list[str], dict[str, str]]:
+    """(to prove, as their committed evidence does not hold; a sample of the rest; all states)."""
+    states = {}
+    for name in paths(device.language):
+        version, contract = read(name, device.language)
+        record = evidence.committed(name, device.evidence)
+        key = evidence.meaning(version, contract)
+        states[name] = "none" if record is None else evidence.judge(record, key)
+    wanted = [name for name, state in states.items() if state != "proved"]
+    rest = [name for name, state in states.items() if state == "proved"]
+    return wanted, random.Random(seed).sample(rest, min(sample, len(rest))), states

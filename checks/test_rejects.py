@@ -1,0 +1,67 @@
+"""Wrong kernels are refused for their reason; a right and an empty one show that this counts."""
+
+import pytest
+
+from checks import refusals, select
+from ported import source
+
+REJECTS = refusals.read_all()
+FIRST = [name for name in select.paths() if name.endswith("_01")]
+
+
+def test_there_are_enough():
+    assert len(REJECTS) >= 40
+
+
+@pytest.mark.parametrize("reject", REJECTS, ids=lambda reject: reject.name)
+def test_refused_for_its_reason(reject, worker):
+    proof = refusals.judge(worker, reject)
+    found = refusals.verdict(reject, proof)
+    shown = "; ".join(f"{fault['check']}: {fault['message']}" for fault in proof["faults"][:3])
+    assert found == "refused", (f"{reject.name}: found {found} (by {', '.join(proof['refused'])}), "
+                                f"expected {reject.check}: {reject.reason}\n{shown}")
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_a_kernel_that_does_nothing_is_refused(name, worker, tmp_path):
+    version, _ = select.read(name)
+    proof = refusals.refuse_empty(worker, version, tmp_path)
+    assert proof["verdict"] == "refused", proof
+
+
+def planted(tmp_path, text: str) -> refusals.Reject:
+    path = tmp_path / "layernorm" / "forward_planted.c"
+    path.parent.mkdir()
+    path.write_text(f"//@ reject gate: planted\n{text}")
+    return refusals.read(path)
+
+
+def test_a_right_kernel_among_the_wrong_is_accepted(worker, tmp_path):
+    """The control: were it refused, refusals would mean nothing."""
+    version, _ = select.read("layernorm_forward_01")
+    reject = planted(tmp_path, version.text)
+    assert refusals.verdict(reject, refusals.judge(worker, reject)) == "accepted"
+
+
+@pytest.mark.parametrize("what,body,verdict", [
+    ("crashes", "*(volatile int*)0 = 1;", "crashed"),
+    ("never ends", "for (volatile int i = 0; i < 1;) {\n}", "timed-out"),
+    ("does not compile", "no such thing;", "error"),
+])
+def test_what_cannot_be_judged_is_said(what, body, verdict, worker, tmp_path, monkeypatch):
+    monkeypatch.setattr(refusals, "TIMEOUT", 20.0)
+    version, _ = select.read("layernorm_forward_01")
+    head, _, tail = version.text.partition("float eps) {")
+    reject = planted(tmp_path, f"{head}float eps) {{ {body}{tail}")
+    proof = refusals.judge(worker, reject)
+    assert refusals.verdict(reject, proof) == verdict
+    assert refusals.judge(worker, REJECTS[0])["verdict"] == "refused", "the next one is judged"
+
+
+def test_a_reject_line_that_names_no_check(tmp_path):
+    path = tmp_path / "layernorm" / "forward_planted.c"
+    path.parent.mkdir()
+    path.write_text(select.read("layernorm_forward_01")[0].text + "//@ reject luck: none\n")
+    with pytest.raises(ValueError, match="expected a line `//@ reject CHECK: reason`"):
+        refusals.read(path)
+    assert source.read(path, "layernorm", "forward").reject == "luck: none"
