@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ported.training import config
@@ -61,12 +61,14 @@ def test_resume_beside_init_from():
         parse(["--resume", "here", "--init-from", "there"])
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12))
 def test_micro_batches_cover_the_batch(micro, accumulate):
     made = Config(batch=micro * accumulate, micro_batch=micro).check()
     assert (made.micro, made.accumulate) == (micro, accumulate)
 
 
+@settings(deadline=None)
 @given(st.floats(1e-8, 1, exclude_max=True), st.integers(0, 2**63 - 1), st.text(), st.booleans())
 def test_record_round_trip(rate, seed, prompt, overfit):
     made = Config(learning_rate=rate, seed=seed, prompt=prompt, overfit=overfit, out="elsewhere")

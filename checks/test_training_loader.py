@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checks.training_run import write_tokens
@@ -17,6 +17,7 @@ def data(tmp_path_factory):
     return Tokens([path], 7)  # 28 windows
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(0, 2**63), st.integers(0, 5))
 def test_shuffle_is_a_permutation(count, seed, epoch):
     assert sorted(shuffled(i, count, seed, epoch) for i in range(count)) == list(range(count))
@@ -38,6 +39,7 @@ def stream(data, cuts, seed=3, **settings):
     return [np.concatenate(side) for side in zip(*parts, strict=True)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.integers(0, 9))
 def test_cut_into_batches_does_not_matter(data, cuts, seed):
     for one, other in zip(stream(data, cuts, seed), stream(data, [1] * sum(cuts), seed),
@@ -45,6 +47,7 @@ def test_cut_into_batches_does_not_matter(data, cuts, seed):
         assert one.dtype == np.int32 and (one == other).all()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 90), st.integers(1, 9))
 def test_resume_is_exact(data, before, after):
     whole, first, second = Loader(data, 5), Loader(data, 5), Loader(data, 5)
@@ -69,6 +72,7 @@ def test_overfitting_repeats_one_batch(data):
         Loader(data, 0, only=29)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(0, 40))
 def test_validation_does_not_depend_on_the_batch(data, batch, limit):
     rows = [row for tokens, _, count in in_order(data, batch, limit) for row in tokens[:count]]

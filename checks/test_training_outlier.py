@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ported.training.outlier import Window, skips
@@ -17,6 +17,7 @@ def test_silent_until_full():
     assert window.push(1e30) > 5
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(0, 2 * SIZE))
 def test_resumes_from_its_values(seed, cut):
     values = np.random.default_rng(seed).normal(size=2 * SIZE + 5).tolist()

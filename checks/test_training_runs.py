@@ -48,6 +48,7 @@ def test_run_folder_that_cannot_be_made(tmp_path):
         begin(tmp_path / "runs")
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_numbers_keep_every_bit(value):
     assert json.loads(log.line({"loss": value}))["loss"] == value
@@ -137,6 +138,7 @@ def test_curve_is_a_picture(tmp_path):
     assert sorted(os.listdir(run)) == ["curve.png", "log.jsonl", "timing.jsonl"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=80), st.floats(0.01, 1))
 def test_smoothing_is_a_running_mean(values, share):
     found, width = curve.smoothed(np.array(values), share), max(1, int(len(values) * share))

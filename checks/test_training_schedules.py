@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ported.training.schedules import SCHEDULES
@@ -13,6 +13,7 @@ lengths = st.integers(1, 400)
 shares = st.floats(0, 1)
 
 
+@settings(deadline=None)
 @given(names, lengths, st.integers(0, 500), shares)
 def test_within_bounds_and_one_hump(name, steps, warmup, final):
     rates = [SCHEDULES[name](step, steps, warmup, final) for step in range(steps)]
@@ -22,6 +23,7 @@ def test_within_bounds_and_one_hump(name, steps, warmup, final):
     assert all(a >= b - 1e-12 for a, b in zip(rates[top:], rates[top + 1:], strict=False))
 
 
+@settings(deadline=None)
 @given(names, st.integers(3, 400), shares, st.data())
 def test_ends(name, steps, final, data):
     warmup = data.draw(st.integers(0, steps - 2))

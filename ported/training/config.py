@@ -71,7 +71,7 @@ class Config:
     seed: int = flag(1337, "of weights, data order and samples", least=0, most=2**63 - 1)
 
     eval_every: int = flag(100, "steps between; 0: first and last only", least=0, later=True)
-    eval_sequences: int = flag(64, "sequences each time; 0: all there are", least=0, later=True)
+    eval_sequences: int = flag(32, "sequences each time; 0: all there are", least=0, later=True)
     sample_every: int = flag(0, "steps between samples; 0: last only", least=0, later=True)
     sample_tokens: int = flag(48, "tokens of a sample; 0: no samples", least=0, later=True)
     prompt: str = flag("In the beginning", "text that a sample continues", later=True)

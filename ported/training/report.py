@@ -44,7 +44,9 @@ def parameter_count(shapes: Mapping[str, tuple[int, ...]], V: int) -> str:
 
 
 def next_steps(run: Path, step: int) -> str:
-    """What to type after a run."""
+    """What to type after a run that has come to `step`."""
+    if not step:
+        return f"nothing trained yet: python train.py --resume {run} --steps 1000"
     return "\n".join([
         "what next:",
         f"  go on            python train.py --resume {run} --steps {2 * step}",

@@ -37,7 +37,7 @@ def new_run(config: Config, first: str) -> Path:
 
 def commit() -> str | None:
     """The project's commit, with -dirty where files differ from it; None outside a git clone."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
+    command = ["git", "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty"]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

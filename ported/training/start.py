@@ -110,7 +110,9 @@ def _words(text: str) -> str | tuple[str, ...]:
 
 
 def _chunks(N: int) -> int:
-    return next(c for c in range(1, N + 1) if N % c == 0 and N // c <= CHUNK)
+    """The fewest equal parts of at most CHUNK rows; one part where they would be slivers."""
+    chunks = next(c for c in range(1, N + 1) if N % c == 0 and N // c <= CHUNK)
+    return chunks if N // chunks >= CHUNK // 4 else 1
 
 
 def kernels_for(program: Program, device, start: Start,

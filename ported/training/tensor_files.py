@@ -72,7 +72,7 @@ class Reader:
 
     def __init__(self, folder: Path, stem: str):
         """Raises BadInput where files are missing, cut short or no safetensors files."""
-        self.folder, self.places = folder, {}
+        self.folder, self.places, self.shapes = folder, {}, {}
         whole, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
         if not whole.is_file() and not index.is_file():
             beside = ", ".join(sorted(p.name for p in folder.glob("*"))[:8]) or "nothing"
@@ -80,28 +80,29 @@ class Reader:
                            "name a folder that save_pretrained or a checkpoint wrote")
         files = [whole] if whole.is_file() else _indexed(index)
         for path in files:
-            file = _open(path)
-            self.places |= {name.removeprefix("transformer."): (file, name, path)
-                            for name in file.keys()}
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        file, stored, _ = self.places[name]
-        return tuple(file.get_slice(stored).get_shape())
+            with _open(path) as file:
+                for stored in file.keys():
+                    name, entry = stored.removeprefix("transformer."), file.get_slice(stored)
+                    self.places[name] = (path, stored, entry.get_dtype())
+                    self.shapes[name] = tuple(entry.get_shape())
 
     def get(self, name: str) -> np.ndarray:
-        """A tensor's own copy. Raises BadInput for types that numpy does not have."""
-        file, stored, path = self.places[name]
-        dtype = file.get_slice(stored).get_dtype()
+        """A tensor's own copy. Raises BadInput for types that numpy does not have.
+
+        The file is opened for each tensor: the pages that it maps would add up to its size.
+        """
+        path, stored, dtype = self.places[name]
         if dtype not in READABLE:
             raise BadInput(f"{path}, tensor {name}", f"type {dtype}", f"one of {READABLE}",
                            "save it as float32: model.float().save_pretrained(FOLDER)")
-        return file.get_tensor(stored)
+        with _open(path) as file:
+            return file.get_tensor(stored)
 
     def check(self, expected: Mapping[str, tuple[int, ...]], ignored: tuple[str, ...] = ()) -> None:
         """Raises BadInput that names every tensor missing, unknown or of another shape."""
         wrong = []
-        for name in sorted(expected.keys() | self.places.keys()):
-            found = self.shape(name) if name in self.places else None
+        for name in sorted(expected.keys() | self.shapes.keys()):
+            found = self.shapes.get(name)
             wanted = tuple(expected[name]) if name in expected else None
             if found != wanted and not name.endswith(ignored or "\0"):
                 wrong.append(f"{name}: found {_shown(found)}, expected {_shown(wanted)}")
