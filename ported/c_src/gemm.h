@@ -29,10 +29,10 @@
 #define VECTORS 1
 #endif
 #define COLUMNS (VECTORS * LANES)
-#define BLOCK_K 256
+#define BLOCK_K 512
 #define BLOCK_N 384          // columns of B that are packed at a time: a multiple of COLUMNS
 #define BLOCK_M (8 * ROWS)   // rows of A that are packed at a time, at most 64
-// Floats of scratch for a thread: `//@ scratch work F32["threads*(256*(384+64)+16)"]`.
+// Floats of scratch for a thread: `//@ scratch work F32["threads*(512*(384+64)+16)"]`.
 #define GEMM_SCRATCH (BLOCK_K * (BLOCK_N + 64) + 16)
 
 typedef struct {
@@ -290,11 +290,12 @@ INLINE int64_t part(int64_t whole, int64_t unit, int64_t most, int threads) {
 }
 
 // out[M, N] = A[M, K] B[K, N], to be called by every thread of a parallel region; nobody waits at
-// the end. Where A is read in place the threads share out the columns, so that each packs a part of
-// B of its own; where A is packed, the rows; and the other way where that edge is too short.
+// the end. The threads share out one edge of out: each of them packs all of what lies along the
+// other edge, so where both operands are packed it is the longer one. Where A is read in place it
+// is the columns, if they suffice.
 static void gemm(const Target* out, Matrix A, Matrix B, int64_t M, int64_t N, int64_t K,
                  int threads, float* scratch) {
-    int by_rows = A.row == 1 ? M >= 2 * ROWS * threads : N < 2 * COLUMNS * threads;
+    int by_rows = A.row == 1 ? M >= N : N < 2 * COLUMNS * threads;
     int64_t rows = by_rows ? part(M, ROWS, 2048, threads) : M;
     int64_t columns = by_rows ? N : part(N, COLUMNS, BLOCK_N, threads);
     int64_t down = ceil_div(M, rows), across = ceil_div(N, columns);
