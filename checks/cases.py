@@ -23,6 +23,7 @@ BELOW = {"V": "Vp", "T": "Tmax"}  # never larger than the axis named
 LIMITS = {"B": 5, "H": 6, "D": 80, "T": 140, "Tmax": 150, "S": 40}  # of a drawn axis; others: 300
 LARGEST = 300
 ELEMENTS = 1 << 17  # of the largest tensor of a case
+HUGE = 1 << 22  # elements from which families are made in float32
 WORK = 1 << 21  # product of all axes
 
 
@@ -135,6 +136,7 @@ def _mixed(r, x):
 
 FAMILIES = {
     "randn": _scaled(-1, 1),
+    "unit": _scaled(-0.5, 0),
     "mean1000": lambda r, x: x + 10 ** r.uniform(2.7, 3.3),
     "tiny": _scaled(-12, -6),
     "huge": _scaled(4, 9),
@@ -203,9 +205,11 @@ def _value(case: Case, tensor: Tensor, sizes: Mapping[str, int]) -> np.ndarray:
     gradient = tensor.name.startswith("d") and not case.contract.endswith("_update")
     data = tensor.role in ("F", "R", "G") and not gradient
     family = case.family
-    if not data and family != "integer":
-        family = MILD[int(r.integers(len(MILD)))] if family != "randn" else "randn"
-    rows = r.standard_normal((int(np.prod(shape[:-1])), shape[-1]))
+    if not data and family not in ("randn", "unit", "integer"):
+        family = MILD[int(r.integers(len(MILD)))]
+    rows = r.standard_normal((int(np.prod(shape[:-1])), shape[-1]), np.float32)
+    if rows.size < HUGE:
+        rows = rows.astype(np.float64)
     with np.errstate(all="ignore"):
         return FAMILIES[family](r, rows).reshape(shape).astype(np.float32)
 
@@ -254,8 +258,10 @@ def draw(case: Case, contract: Contract) -> Drawn:
     if forward is None:
         return Drawn(case, _plain(case, contract))
     given = _plain(case, forward)
-    with np.errstate(all="ignore"):
-        saved = {name: value.astype(np.float32) for name, value in explicit(forward, given).items()}
+    saved = {}
+    if {t.name for t in forward.outputs} & {t.name for t in contract.inputs}:
+        with np.errstate(all="ignore"):
+            saved = {n: value.astype(np.float32) for n, value in explicit(forward, given).items()}
     known = {**given, **saved}
     inputs = {t.name: known[t.name] if t.name in known else _value(case, t, case.sizes)
               for t in contract.inputs}

@@ -59,17 +59,25 @@ _KNOWN: OrderedDict[Case, Known] = OrderedDict()
 
 
 def of(case: Case, contract: Contract) -> Known:
-    """Inputs, truth and stock's result of `case`, kept for the next version that asks."""
+    """Inputs, truth and stock's result of `case`, kept for the next version that asks. A case of
+    which the gate judges parts has no stock result: it would have to be made whole."""
     found = _KNOWN.get(case)
     if found is None:
         drawn = cases.draw(case, contract)
         with np.errstate(all="ignore"):
             truth = gate.truth_of(contract, drawn.inputs, seed=case.seed)
-            found = Known(drawn, truth, stock_of(contract, drawn, torch.float32))
+            whole = not any(part.kept for part in truth.parts)
+            stock = stock_of(contract, drawn, torch.float32) if whole else {}
+            found = Known(drawn, truth, stock)
         _KNOWN[case] = found
         if len(_KNOWN) > KEPT:
             _KNOWN.popitem(last=False)
     return found
+
+
+def forget() -> None:
+    """Lets go of all cases (those at a run's shapes are large)."""
+    _KNOWN.clear()
 
 
 def _tensors(inputs: Mapping, dtype: torch.dtype) -> dict:

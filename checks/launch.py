@@ -15,6 +15,7 @@ from ported.contract import Contract
 from ported.source import DTYPES, Version
 
 ALIGN = 64  # bytes
+BLOCK = 99991  # random words are repeated after at most so many
 GUARD = 256  # elements on each side of a buffer
 FILLS = ("nan", "huge", "random", "zero")
 
@@ -22,7 +23,8 @@ FILLS = ("nan", "huge", "random", "zero")
 def words(fill: str, count: int, seed: int = 0) -> np.ndarray:
     """`count` words of 4 bytes: NaN, 3.39e38, random bytes, or zeros."""
     if fill == "random":
-        return np.random.default_rng([seed, count]).integers(0, 2**32, count, np.uint32)
+        random = np.random.default_rng([seed, count])
+        return np.resize(random.integers(0, 2**32, min(count, BLOCK), np.uint32), count)
     number = {"nan": np.nan, "huge": 3.39e38, "zero": 0.0}[fill]
     return np.full(count, number, np.float32).view(np.uint32)
 
@@ -33,6 +35,10 @@ class Result:
 
     outputs: dict[str, np.ndarray]
     faults: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def only(self, names) -> "Result":
+        """The outputs of these names."""
+        return Result({name: self.outputs[name] for name in names})
 
 
 class Stage:
@@ -62,10 +68,9 @@ class Stage:
         return found, at + GUARD
 
     def image(self, inputs: Mapping, starts: Mapping, fill: str, guard: str, shifts: Mapping):
-        """The memory before a launch, and which words the kernel may write."""
+        """The memory before a launch, and where each buffer lies in it."""
         places, size = self.places(shifts)
         image = words(guard, size, 1)
-        free = np.zeros(size, bool)
         for seed, (name, at) in enumerate(places.items()):
             count = self.counts[name]
             tensor = self.contract.by_name.get(name)
@@ -77,15 +82,14 @@ class Stage:
             else:
                 image[at:at + count] = np.ascontiguousarray(given, self.types[name]).reshape(
                     -1).view(np.uint32)
-            free[at:at + count] = tensor is None or tensor.access != "in"
-        return image, free, places
+        return image, places
 
     def run(self, inputs: Mapping, *, starts: Mapping | None = None, fill: str = "nan",
             guard: str = "nan", shifts: Mapping | None = None, calls: int = 1,
             skip: int = 0) -> Result:
         """Launches `calls` times on the same memory. `starts`: what Sum outputs hold before;
         `skip`: bytes between the start of the device's region and the image."""
-        image, free, places = self.image(inputs, starts or {}, fill, guard, shifts or {})
+        image, places = self.image(inputs, starts or {}, fill, guard, shifts or {})
         base = _region(self.device, skip + image.nbytes + ALIGN) + skip
         addresses = {name: base + 4 * at for name, at in places.items()}
         consts = {name: inputs[name] for name in self.contract.consts if name in inputs}
@@ -98,32 +102,38 @@ class Stage:
         outputs = {t.name: after[places[t.name]:places[t.name] + self.counts[t.name]]
                    .view(self.types[t.name]).reshape(self.shapes[t.name])
                    for t in self.contract.outputs}
-        return Result(outputs, self._changed(image, after, free, places))
+        return Result(outputs, self._changed(image, after, places))
 
-    def _changed(self, before, after, free, places) -> list[tuple[str, str, str]]:
-        wrong = np.flatnonzero((before != after) & ~free)
-        if not wrong.size:
-            return []
-        faults, name_of = [], sorted(places, key=places.get)
-        starts = np.array([places[name] for name in name_of])
-        for name in name_of:
-            inside = wrong[(wrong >= places[name]) & (wrong < places[name] + self.counts[name])]
-            if inside.size:
-                at = np.unravel_index(inside[0] - places[name], self.shapes[name])
-                found, stood = (_shown(image, inside[0], self.types[name])
-                                for image in (after, before))
-                faults.append(("frozen", name, f"the input {name}{[int(i) for i in at]} was "
-                               f"changed: found {found}, expected {stood}; {inside.size} elements"))
-                wrong = np.setdiff1d(wrong, inside)
-        for word in wrong[:1]:
-            later = int(np.searchsorted(starts, word, "right")) - 1
-            name = name_of[max(later, 0)]
-            past = int(word) - places[name] - self.counts[name] + 1
-            side = (f"{past} elements past the end of {name}" if past > 0
-                    else f"{places[name] - int(word)} elements before {name}")
-            faults.append(("guards", name, f"a write {side} {list(self.shapes[name])}; "
-                           f"{wrong.size} words outside every buffer were changed"))
+    def _changed(self, before, after, places) -> list[tuple[str, str, str]]:
+        """What changed that the kernel had no right to: inputs, and words between buffers."""
+        faults, end = [], 0
+        for name, at in sorted(places.items(), key=lambda place: place[1]):
+            stop = at + self.counts[name]
+            tensor = self.contract.by_name.get(name)
+            if tensor is not None and tensor.access == "in":
+                wrong = _differing(before, after, at, stop)
+                if wrong.size:
+                    place = [int(i) for i in np.unravel_index(wrong[0] - at, self.shapes[name])]
+                    found, stood = (_shown(image, wrong[0], self.types[name])
+                                    for image in (after, before))
+                    faults.append(("frozen", name, f"the input {name}{place} was changed: found "
+                                   f"{found}, expected {stood}; {wrong.size} elements"))
+            for start, last, side in ((end, at, "before"), (stop, stop + GUARD, "past the end of")):
+                wrong = _differing(before, after, start, last)
+                if wrong.size:
+                    word = int(wrong[-1 if side == "before" else 0])
+                    away = at - word if side == "before" else word - stop + 1
+                    faults.append(("guards", name, f"a write {away} elements {side} {name} "
+                                   f"{list(self.shapes[name])}; {wrong.size} words there changed"))
+            end = stop + GUARD
         return faults
+
+
+def _differing(before: np.ndarray, after: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Words of start..stop that are not what they were."""
+    if np.array_equal(before[start:stop], after[start:stop]):
+        return np.zeros(0, int)
+    return start + np.flatnonzero(before[start:stop] != after[start:stop])
 
 
 def _shown(image, word, dtype) -> str:

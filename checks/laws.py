@@ -122,19 +122,22 @@ _REACH: dict[tuple[Case, str], tuple] = {}
 
 def _reach(trial: Trial, name: str) -> tuple[tuple, dict, dict]:
     """A random element of `name`; per output, which elements must turn NaN with it and which must
-    not change at all. Between them lies what float64's own rounding leaves undecided."""
+    not change at all. Between them lies what float64's own rounding leaves undecided. Asked at
+    numbers of size one, where no exponential underflows and hides what depends on what."""
     key = (trial.case, name)
     if key not in _REACH:
         random = np.random.default_rng([trial.case.seed, len(name)])
-        array = trial.inputs[name]
+        inputs = {**trial.inputs, **{n: _of_size_one(trial.inputs[n])
+                                     for n in _floats(trial.inputs)}}
+        array, value = inputs[name], cases.explicit(trial.contract, inputs)
         at = tuple(int(random.integers(n)) for n in array.shape)
 
         def outputs(value: float) -> dict[str, np.ndarray]:
             changed = array.astype(np.float64)
             changed[at] = value
-            return cases.explicit(trial.contract, {**trial.inputs, name: changed})
+            return cases.explicit(trial.contract, {**inputs, name: changed})
 
-        x, value = float(array[at]), trial.known.truth.value
+        x = float(array[at])
         near, far, gone = outputs(x + 0.5), outputs(1000 * x + 1), outputs(np.nan)
         must, spared = {}, {}
         for tensor in trial.contract.outputs:
@@ -146,6 +149,11 @@ def _reach(trial: Trial, name: str) -> tuple[tuple, dict, dict]:
                 ~np.isnan(gone[o]) | elsewhere)
         _REACH[key] = at, must, spared
     return _REACH[key]
+
+
+def _of_size_one(array: np.ndarray) -> np.ndarray:
+    size = np.sqrt(np.mean(np.square(array, dtype=np.float64)))
+    return array / (2 * size) if size else array
 
 
 def _other_times(output: Tensor, planted: Tensor, at: tuple, shape: tuple) -> np.ndarray:

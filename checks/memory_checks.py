@@ -28,8 +28,7 @@ def quick(trial: Trial, first: Result) -> None:
     whole = [name for name in second.outputs if name not in starts]
     trial.same("poison", first, second, "over random bytes instead of NaN", whole)
     if starts:
-        sums = Result({name: second.outputs[name] for name in starts})
-        trial.judge(sums, ["accumulate"], "added to random numbers: ", starts)
+        trial.judge(second.only(starts), ["accumulate"], "added to random numbers: ", starts)
 
 
 def poison(trial: Trial, first: Result) -> None:
@@ -47,11 +46,10 @@ def accumulate(trial: Trial, first: Result) -> None:
         _overwrites(trial, first)
         return
     once = trial.run(starts=starts)
-    sums = Result({name: once.outputs[name] for name in starts})
+    sums = once.only(starts)
     trial.judge(sums, ["accumulate"], "added to random numbers: ", starts)
     twice = trial.run(starts=sums.outputs)
-    summed = Result({name: twice.outputs[name] for name in starts})
-    trial.judge(summed, ["accumulate"], "added a second time: ", sums.outputs)
+    trial.judge(twice.only(starts), ["accumulate"], "added a second time: ", sums.outputs)
     whole = [name for name in twice.outputs if name not in starts]
     trial.same("accumulate", first, twice, "a second launch", whole)
     if not any(t.access == "inout" for t in trial.contract.outputs):

@@ -147,7 +147,7 @@ def _self_tests(subject: Subject, shapes: Shapes, seed: int) -> None:
     spine, verdicts = shapes.spine(), {}
     places = [spine[n] for n in (HOME, "tile", "over", "under") if n in spine] or [*spine.values()]
     for number in range(SELF_TESTS):
-        family = ("randn", "randn", "tiny", "outlier", "sorted")[number % 5]
+        family = ("unit", "unit", "tiny", "outlier", "sorted")[number % 5]
         case = shapes._case(places[number % len(places)], seed + number, family)
         subject.say(f"self_test {case}")
         found = laws.self_test(subject.contract, case)

@@ -1,0 +1,84 @@
+"""The run-shape tier: poison, accumulate, guards and gate at exactly the shapes of a run.
+
+    python -m checks.run_shape REQUESTS.json RESULTS.json
+
+REQUESTS: {"threads": 2, "requests": [{"version", "parameters", "axes", "consts", "device"}, ...]}.
+RESULTS: one {"verdict", "message", "examples", "seconds", "not_run"} a request, in their order. All
+kernels run in this one process. The gate judges a large case at its edges and at random slices
+(sampling.py); a region of the optimizer is cut to SEGMENTS, since elements there do not meet.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from checks import memory_checks, select
+from checks.cases import Case, axes_of
+from checks.known import forget
+from checks.trial import Ledger, Subject, Trial
+from ported import device as devices
+from ported.device.cpu import NotApplicable
+
+SEGMENTS = 1 << 15
+FAMILY = "unit"
+
+
+def prove_at(request: dict, device) -> Ledger:
+    """The ledger of one kernel at the axes, parameters and constants of a run."""
+    version, contract = select.read(request["version"], device.language)
+    ledger = Ledger()
+    axes = dict(request["axes"])
+    if axes.get("S", 0) > SEGMENTS:
+        ledger.not_run[f"segments beyond {SEGMENTS} of {axes['S']}"] += 1
+        axes["S"] = SEGMENTS
+    axes = {"V": axes.get("Vp"), "Vp": axes.get("V"), **axes}  # a forward may need the other
+    ordered = tuple((axis, int(axes[axis])) for axis in axes_of(contract))
+    subject = Subject(version, contract, device, request["parameters"], ledger)
+    trial = Trial(subject, Case(contract.name, ordered, 0, FAMILY))
+    trial.inputs.update({name: float(value) for name, value in request["consts"].items()})
+    first = memory_checks.base(trial)
+    trial.judge(first)
+    starts = trial.known.starts(contract)
+    again = trial.run(fill="random", guard="random", starts=starts)
+    trial.same("poison", first, again, "outputs, scratch and the memory around them held random "
+               "bytes instead of NaN", [name for name in again.outputs if name not in starts])
+    if starts:
+        trial.judge(again.only(starts), ["accumulate"], "added to random numbers: ", starts)
+    forget()
+    return ledger
+
+
+def answer(request: dict, device) -> dict:
+    """One result; what cannot be judged is refused with the reason."""
+    start = time.monotonic()
+    try:
+        ledger = prove_at(request, device)
+    except (ValueError, RuntimeError, NotApplicable) as error:
+        return {"verdict": "refused", "message": str(error), "examples": {}, "not_run": {},
+                "seconds": round(time.monotonic() - start, 2)}
+    fault = ledger.faults[0] if ledger.faults else None
+    return {"verdict": "refused" if fault else "proved",
+            "message": f"{fault.check}: {fault.message}" if fault else "",
+            "examples": dict(ledger.examples), "not_run": dict(ledger.not_run),
+            "seconds": round(time.monotonic() - start, 2)}
+
+
+def main(asked: str, answered: str) -> None:
+    """Reads the requests, writes the results."""
+    import torch
+
+    given = json.loads(Path(asked).read_text())
+    torch.set_num_threads(given["threads"])
+    opened = {}
+    results = []
+    for request in given["requests"]:
+        name = request.get("device", "cpu")
+        if name not in opened:
+            opened[name] = devices.open(name, threads=given["threads"])
+        results.append(answer(request, opened[name]))
+    Path(answered).write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
