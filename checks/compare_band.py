@@ -1,0 +1,112 @@
+"""How far a training run may stray from float64: no farther than stock float32 does, times a factor
+that is measured too.
+
+Measured are the loss and the gradient norm of every step, and at some steps every parameter and
+moment tensor, each against the float64 run. The bound of a measure at a step is the most that any
+stray had shown by then, times FACTOR * chance, and a unit in the last place of what is measured.
+`chance` is how far one stray exceeds all others somewhere: the most in a measure's family of
+(one stray) / (largest of the rest). FACTOR 2 is what the gate allows a kernel against stock.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+FACTOR = 2.0
+ULP = 2.0**-23
+FAMILIES = ("loss", "norm", "parameters", "m", "v")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measure at one step: errors of the candidates by name and of the strays, and a floor."""
+
+    step: int
+    family: str
+    name: str
+    candidates: dict[str, float]
+    strays: tuple[float, ...]
+    floor: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A candidate's error at a point, and the bound that it must be within."""
+
+    point: Point
+    candidate: str
+    error: float
+    bound: float
+
+    @property
+    def ratio(self) -> float:
+        return self.error / self.bound
+
+    @property
+    def within(self) -> bool:
+        return self.error <= self.bound  # a NaN is not
+
+
+def scalars(step: int, family: str, truth: float, candidates: Mapping[str, float],
+            strays: list[float]) -> Point:
+    """The loss or the norm of one step, as relative errors."""
+    def error(value: float) -> float:
+        return abs(value - truth) / abs(truth)
+
+    return Point(step, family, family, {name: error(value) for name, value in candidates.items()},
+                 tuple(map(error, strays)), ULP)
+
+
+def tensors(step: int, truth: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray],
+            candidates: Mapping[str, Mapping[str, np.ndarray]],
+            strays: list[Mapping[str, np.ndarray]]) -> list[Point]:
+    """Every tensor's L2 error over how far it has moved since `start` (zero for moments)."""
+    found = []
+    for name, value in truth.items():
+        family = name.rpartition(".")[2]
+        family = family if family in ("m", "v") else "parameters"
+        moved = np.linalg.norm(value - start[name] if name in start else value)
+        floor = ULP * np.linalg.norm(value) / moved if moved else 0.0
+
+        def error(other: Mapping[str, np.ndarray], name=name, value=value, moved=moved) -> float:
+            distance = float(np.linalg.norm(other[name].reshape(value.shape) - value))
+            return distance / moved if moved else (math.inf if distance else 0.0)
+
+        found.append(Point(step, family, name, {c: error(t) for c, t in candidates.items()},
+                           tuple(error(stray) for stray in strays), floor))
+    return found
+
+
+class Band:
+    """Collects points, then judges them."""
+
+    def __init__(self):
+        self.points: list[Point] = []
+
+    def most(self) -> list[tuple[float, ...]]:
+        """For each point the most that each stray has shown in its measure by then."""
+        high: dict[tuple[str, str], np.ndarray] = {}
+        found = []
+        for point in self.points:
+            key = (point.family, point.name)
+            high[key] = np.maximum(high.get(key, 0.0), np.array(point.strays))
+            found.append(tuple(high[key]))
+        return found
+
+    def chances(self) -> dict[str, float]:
+        """By family: how far one stray exceeds the others, at worst; at least 1."""
+        found = dict.fromkeys(FAMILIES, 1.0)
+        for point, most in zip(self.points, self.most(), strict=True):
+            first, second = sorted(most)[-1], sorted(most)[-2]
+            ratio = (first + point.floor) / (second + point.floor) if second + point.floor else 1.0
+            found[point.family] = max(found[point.family], ratio)
+        return found
+
+    def judge(self) -> list[Judged]:
+        """Every candidate at every point."""
+        chance = self.chances()
+        return [Judged(point, name, error, FACTOR * chance[point.family] * max(most) + point.floor)
+                for point, most in zip(self.points, self.most(), strict=True)
+                for name, error in point.candidates.items()]

@@ -1,0 +1,127 @@
+"""Stock PyTorch training GPT-2, in float64 as the truth, and in float32 in several orders.
+
+The float32 runs compute the same function from the same weights and tokens; only the order in which
+sums are taken differs, by a change of names that no formula notices: sequences of the batch in
+another order, channels and hidden units renumbered, the batch in parts, another number of threads.
+How far they stray from float64 is what summation order alone does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import utils
+
+from ported.training.config import Config
+from reference.programs import gpt2
+from reference.stock.gpt2 import GPT2
+
+PIECE = 1 << 14  # elements of a gradient whose squares are summed at once
+State = dict[str, torch.Tensor]
+Batch = tuple[np.ndarray, np.ndarray]  # tokens and targets, [B, T] each
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One order of summation. `parts`: micro-batches; `renumber`: a renumbering's seed, 0: none."""
+
+    name: str
+    dtype: torch.dtype = torch.float32
+    threads: int = 2
+    shuffle: bool = False
+    renumber: int = 0
+    parts: int = 1
+
+
+TRUTH = Variation("float64", torch.float64)
+STRAYS = (
+    Variation("as it is"),
+    Variation("batch shuffled, one thread", shuffle=True, threads=1),
+    Variation("channels renumbered", renumber=1),
+    Variation("renumbered, in parts", renumber=2, shuffle=True, parts=4),
+)
+
+
+def renumbered(state: Mapping[str, torch.Tensor], size: gpt2.Config, seed: int,
+               back: bool = False) -> State:
+    """The same function with residual channels and hidden units in another order (seed 0: as is);
+    `back` undoes it. LayerNorm does not mind the order of its channels, nor GELU that of its."""
+    if not seed:
+        return dict(state)
+    draw = np.random.default_rng(seed)
+    channels, hidden = (torch.from_numpy(draw.permutation(n)) for n in (size.C, 4 * size.C))
+    if back:
+        channels, hidden = torch.argsort(channels), torch.argsort(hidden)
+    found = {}
+    for name, tensor in state.items():
+        layer = name.rsplit(".", 1)[0]
+        if layer.endswith("mlp.c_fc"):
+            tensor = tensor[hidden]
+        if layer.endswith("c_proj") or tensor.dim() == 1 and not layer.endswith(("c_attn", "c_fc")):
+            tensor = tensor[channels]
+        if tensor.dim() == 2:
+            into = hidden if layer.endswith("mlp.c_proj") else channels
+            if not layer.endswith("attn.c_proj"):
+                tensor = tensor[:, into]
+        found[name] = tensor.contiguous()
+    return found
+
+
+class StockRun:
+    """GPT2(nn.Module), torch.optim.AdamW and clip_grad_norm_, in one order of summation."""
+
+    def __init__(self, variation: Variation, config: Config, size: gpt2.Config,
+                 weights: Mapping[str, np.ndarray]):
+        self.variation, self.config, self.size = variation, config, size
+        self.model = GPT2(size).to(variation.dtype)
+        state = {name: torch.from_numpy(value) for name, value in weights.items()}
+        self.model.load_state_dict(renumbered(state, size, variation.renumber))
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameter_groups(config.weight_decay), lr=config.learning_rate,
+            betas=(config.beta1, config.beta2), eps=config.epsilon)
+        self.draw = np.random.default_rng(0)
+
+    def step(self, batch: Batch, rate: float) -> tuple[float, float]:
+        """One update; (mean loss before it, gradient norm before clipping)."""
+        torch.set_num_threads(self.variation.threads)
+        tokens, targets = batch
+        order = np.arange(len(tokens))
+        if self.variation.shuffle:
+            self.draw.shuffle(order)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = 0.0
+        for part in np.array_split(order, min(self.variation.parts, len(order))):
+            words, following = (torch.from_numpy(x[part].astype(np.int64)) for x in batch)
+            share = len(part) / len(order)
+            mean = self.model(words, following).loss
+            (mean * share).backward()
+            loss += mean.item() * share
+        norm = self._clipped()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        return loss, norm
+
+    def _clipped(self) -> float:
+        """clip_grad_norm_ in its two halves, the norm over pieces of every gradient: over millions
+        of float32 elements at once PyTorch's sum loses small ones, 4e-4 of the norm here."""
+        grads = [p.grad.view(-1) for p in self.model.parameters()]
+        norm = utils.get_total_norm([piece for grad in grads for piece in grad.split(PIECE)])
+        if self.config.clip:
+            utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip, norm)
+        return norm.item()
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Every parameter and moment, `h.0.ln_1.weight`, `h.0.ln_1.weight.m`, in GPT-2's order."""
+        found: dict[str, np.ndarray] = {}
+        moments = {"": lambda name, p: p.detach(),
+                   ".m": lambda name, p: self.optimizer.state[p]["exp_avg"],
+                   ".v": lambda name, p: self.optimizer.state[p]["exp_avg_sq"]}
+        for suffix, of in moments.items():
+            state = {name: of(name, p) for name, p in self.model.named_parameters()}
+            back = renumbered(state, self.size, self.variation.renumber, back=True)
+            found |= {name + suffix: tensor.numpy() for name, tensor in back.items()}
+        return found
+
+
