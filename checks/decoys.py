@@ -57,7 +57,7 @@ def _verdict(truth, name, wrong, noise) -> str:
     with np.errstate(all="ignore"):
         wrong = np.asarray(wrong, np.float64).astype(np.float32)
         apart = np.abs(wrong - value)
-        same = (apart <= 2.0**-22 * np.abs(value) + BLIND * noise + 2.0**-149) | (wrong == value)
+        same = (apart <= 2.0**-22 * np.abs(value) + BLIND * (noise + 2.0**-149)) | (wrong == value)
         same |= np.isnan(wrong) & np.isnan(value) | np.isinf(truth.scale[name])
         same |= (np.abs(value) >= gate.LARGEST["float32"]) & (np.sign(wrong) == np.sign(value))
     if same.all():
@@ -72,9 +72,9 @@ def _simple(inputs, value, random) -> Iterator[tuple[str, np.ndarray]]:
     yield "sign flip", -value
     yield "7 % too large", 1.07 * value
     yield "shuffled", random.permutation(value.reshape(-1)).reshape(value.shape)
-    yield "transposed", value.T.reshape(value.shape)
     yield "rolled by an element", np.roll(value, 1)
     if value.ndim > 1:
+        yield "transposed", value.T.reshape(value.shape)
         yield "rolled by a row", np.roll(value, 1, 0)
     for array in inputs.values():
         if isinstance(array, np.ndarray) and array.size == value.size and array.dtype.kind == "f":
@@ -120,7 +120,9 @@ def _ignorant(contract: Contract, inputs: Mapping, random) -> Iterator[tuple[str
             finite = np.where(np.isfinite(array), array, 0)
             for how, number in (("0", 0), ("1", 1), ("its mean", finite.mean())):
                 yield f"{name} taken as {how}", run({name: np.full_like(array, number)})
-        elif isinstance(array, np.ndarray):
-            yield f"{name} taken as 0", run({name: np.full_like(array, array.min())})
+        elif name in contract.by_name and contract.by_name[name].dyn:
+            yield f"{name} taken as another", run({name: np.full_like(array, 1 + (array[0] == 1))})
+        elif name in contract.by_name:
+            yield f"{name} all the same", run({name: np.full_like(array, array.min())})
         else:
             yield f"{name} taken as 0", run({name: 0.0})

@@ -24,7 +24,7 @@ from checks import measuring, rounding, sampling
 from checks.measuring import explicit, rows, tensors_of  # noqa: F401 (the gate's other names)
 from ported.contract import Contract
 
-SLACK = 2.5  # c of verification.md; calibrated by `python -m checks.gate --calibrate`
+SLACK = 3.0  # c of verification.md; calibrated by `python -m checks.gate --calibrate`
 STOCK = 2.0  # RMSE over stock's
 UNITS = {"float32": 2.0**-24, "bfloat16": 2.0**-8}
 LARGEST = {"float32": rounding.LARGEST, "bfloat16": 3.3961775292304957e38}

@@ -15,6 +15,7 @@ from checks import rounding
 from ported.contract import Contract
 
 SAMPLES = 8
+CLIPPED = 100.0
 
 
 class Measured(NamedTuple):
@@ -68,11 +69,11 @@ def measure(contract: Contract, inputs: Mapping, seed: int, samples: int = SAMPL
     arguments = tensors_of(contract, inputs)
     spread = rounding.Propagate()
     values = explicit(contract, arguments, spread)
-    alike = any(_alike(array) for array in inputs.values() if isinstance(array, np.ndarray))
+    alike = _alike(inputs)
     sampled = [explicit(contract, arguments,
-                        rounding.Sample(spread.spreads, seed + k, alike=alike))
+                        rounding.Sample(spread, seed + k, alike=alike))
                for k in range(samples)] + [explicit(contract, single(arguments))]
-    narrow = (explicit(contract, arguments, rounding.Sample(spread.spreads, 0, narrow=True))
+    narrow = (explicit(contract, arguments, rounding.Sample(spread, 0, narrow=True))
               if spread.overflows else {})
     found = {}
     for name, value in values.items():
@@ -86,10 +87,15 @@ def measure(contract: Contract, inputs: Mapping, seed: int, samples: int = SAMPL
     return found, spread.terms
 
 
-def _alike(array: np.ndarray) -> bool:
-    """Whether an array holds few different numbers."""
-    some = array.reshape(-1)[::max(array.size // 256, 1)]
-    return array.dtype.kind == "f" and np.unique(some).size <= 0.75 * some.size
+def _alike(inputs: Mapping) -> bool:
+    """Whether most numbers among the inputs occur many times."""
+    different, size = 0.0, 0
+    for array in inputs.values():
+        if isinstance(array, np.ndarray) and array.dtype.kind == "f":
+            some = array.reshape(-1)[::max(array.size // 256, 1)]
+            different += array.size * np.unique(some).size / some.size
+            size += array.size
+    return different < 0.75 * size
 
 
 def _unjudged(value, others, narrow) -> np.ndarray:
@@ -115,15 +121,17 @@ def _pooled(variance: np.ndarray, errors: list[np.ndarray]) -> tuple[np.ndarray,
     """The scale: the propagated spread, enlarged where the samples' is larger.
 
     The samples see correlation but are few, so that their excess is pooled over the whole tensor, over
-    rows and over columns, and the largest of the three counts.
+    rows and over columns, and the largest of the three counts; a single element that float32 treats
+    unlike any other (excess above CLIPPED) speaks for its row and column alone.
     """
     safe = np.where((variance > 0) & np.isfinite(variance), variance, np.inf)
     with np.errstate(invalid="ignore", over="ignore"):
-        excess = rows(sum(np.nan_to_num(e * e, posinf=0.0) for e in errors) / len(errors) / safe)
+        squares = (np.nan_to_num(e * e, nan=0.0, posinf=0.0) for e in errors)
+        excess = rows(sum(squares) / len(errors) / safe)
     known = rows(np.isfinite(safe))
-    whole = excess.sum() / max(known.sum(), 1)
+    whole = np.minimum(excess, CLIPPED).sum() / max(known.sum(), 1)
     by_row = excess.sum(1, keepdims=True) / np.maximum(known.sum(1, keepdims=True), 1)
     by_column = excess.sum(0, keepdims=True) / np.maximum(known.sum(0, keepdims=True), 1)
     factor = np.maximum(np.maximum(by_row, by_column), max(whole, 1.0))
-    scale = np.sqrt(rows(variance) * factor).reshape(variance.shape)
-    return scale, float(np.sqrt(whole))
+    scale = np.sqrt(rows(variance) * np.nan_to_num(factor, nan=1.0)).reshape(variance.shape)
+    return np.nan_to_num(scale, nan=np.inf, posinf=np.inf), float(np.sqrt(whole))

@@ -32,6 +32,7 @@ UNIT = 2.0**-24  # unit round-off of float32, the declared accumulator
 TINY = 2.0**-149  # the smallest denormal: gradual underflow is honest, flushing to zero is not,
 FLUSHED = 2.0**-126  # except in exp, whose vector forms stop at the smallest normal number
 LARGEST = 3.4028235677973366e38  # from here on (largest float32 + half an ulp) the result is Inf
+DOUBT = 2.0**-52  # float64's own rounding: a truth of 0 that comes of cancellation may not be 0
 CHUNKS = 8  # points at which a product's running sums are looked at
 
 # Moves numbers without rounding them; variances move the same way.
@@ -168,6 +169,15 @@ def _floating(value) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
+def _held(result: torch.Tensor) -> torch.Tensor:
+    """Where a result is, all but surely, one that float32 holds: tanh is 1 long before infinity.
+
+    Only numbers of three bits of significand (1, 2, 0.5, 7): others come near a float32 by accident.
+    """
+    scaled = result * (2.0**50 + 1)
+    return (result - (scaled - (scaled - result))).abs() <= 2.0**-45 * result.abs()
+
+
 def _rounded(args) -> int:
     """How many constants among the arguments float32 has to round."""
     return sum(isinstance(a, float) and float(np.float32(a)) != a for a in args)
@@ -212,6 +222,7 @@ class Propagate(_Mode):
         super().__init__()
         self.known: dict[int, tuple] = {}  # id -> (tensor, kept alive; variance)
         self.spreads: list[torch.Tensor] = []  # of each sum in turn, for Sample
+        self.whole: list[bool] = []  # whether some numbers of each step need no rounding
         self.extra = max((products / UNIT) ** 2 - 1, 0.0)
         self.work = 0  # elements computed, a product's multiplications counted as a twentieth
         self.terms = 1  # of the longest sum
@@ -312,6 +323,12 @@ class Propagate(_Mode):
         first = result[0] if isinstance(result, tuple) else result
         variance = (first * UNIT) ** 2 * (weight**2 + (weight > 0) * _rounded(args))
         if weight:
+            held = _held(first)
+            self.whole.append(bool(held.any()))
+            if self.whole[-1]:
+                doubt = (first * DOUBT) ** 2 + (first - first.float()) ** 2
+                variance = torch.where(held, doubt, variance)
+        if weight:
             variance += (first != 0).to(first) * (weight * TINY) ** 2
         if name.startswith("exp"):
             variance += args[0].isfinite().to(first) * FLUSHED**2
@@ -354,14 +371,14 @@ def _pool(size: int, weight: float) -> torch.Tensor:
 class Sample(_Mode):
     """Computes in float64 with a random error of float32's size after every step.
 
-    `spreads` are those of a Propagate over the same function and inputs. `alike`: equal numbers of one
+    `model` is a Propagate over the same function and inputs. `alike`: equal numbers of one
     step get equal errors, as they do in truth; it matters where most numbers are equal. `narrow`: no
     errors, but what leaves float32's range becomes Inf.
     """
 
-    def __init__(self, spreads, seed: int, narrow: bool = False, alike: bool = False):
+    def __init__(self, model: Propagate, seed: int, narrow: bool = False, alike: bool = False):
         super().__init__()
-        self.spreads = iter(spreads)
+        self.spreads, self.whole = iter(model.spreads), iter(model.whole)
         self.random = torch.Generator().manual_seed(seed)
         self.narrow = narrow
         self.alike = alike
@@ -405,7 +422,11 @@ class Sample(_Mode):
         if self.narrow and _floating(result):
             return self._narrowed(result)
         if weight:
+            held = _held(result) if next(self.whole) else None
+            whole = None if held is None else result.float().to(result)
             result.mul_(self._errors(result, weight))
+            if held is not None:
+                result.copy_(torch.where(held, whole, result))
             for _ in range(_rounded(args)):  # one error for all elements
                 result.mul_(1 + UNIT * float(torch.randn((), generator=self.random)))
         return result
