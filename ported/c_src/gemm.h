@@ -52,6 +52,7 @@ typedef struct {
 
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+INLINE float* aligned(float* p) { return (float*)(((uintptr_t)p + 63) & ~(uintptr_t)63); }
 
 // gelu(x) = x (1 + tanh(u)) / 2 = x / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3).
 INLINE lanes gelu_of(lanes x) {
@@ -139,6 +140,20 @@ INLINE void tile(const Target* out, int vectors, int64_t K, const float* const a
             int some = j < vectors - 1 ? LANES : n;
             finish(out, sum[i][j], i0 + i, j0 + j * LANES, some, first, last);
         }
+    }
+}
+
+// The same for any number of columns up to COLUMNS.
+INLINE void any_tile(const Target* out, int64_t columns, int64_t K, const float* const a[ROWS],
+                     int64_t step, const float* b, int64_t i0, int64_t j0, int rows, int first,
+                     int last) {
+    int n = (int)((columns - 1) % LANES) + 1;
+    if (columns > (VECTORS - 1) * LANES) {
+        tile(out, VECTORS, K, a, step, b, i0, j0, rows, n, first, last);
+    } else if (columns > LANES) {
+        tile(out, VECTORS > 1 ? 2 : 1, K, a, step, b, i0, j0, rows, n, first, last);
+    } else {
+        tile(out, 1, K, a, step, b, i0, j0, rows, n, first, last);
     }
 }
 
@@ -249,16 +264,11 @@ static void multiply_block(const Target* out, Matrix A, const float* bp, float* 
         }
         for (int64_t j = 0; j < N; j += COLUMNS) {
             int64_t columns = least(COLUMNS, N - j);
-            int n = (int)((columns - 1) % LANES) + 1;
             const float* b = bp + j * K;
-#define TILE(vectors, step) tile(out, vectors, K, a, step, b, i, j0 + j, rows, n, first, last)
-#define TILES(vectors) packed ? TILE(vectors, ROWS) : TILE(vectors, 1)
-            if (columns > (VECTORS - 1) * LANES) {
-                TILES(VECTORS);
-            } else if (columns > LANES) {
-                TILES(VECTORS > 1 ? 2 : 1);
+            if (packed) {
+                any_tile(out, columns, K, a, ROWS, b, i, j0 + j, rows, first, last);
             } else {
-                TILES(1);
+                any_tile(out, columns, K, a, 1, b, i, j0 + j, rows, first, last);
             }
         }
     }
@@ -267,7 +277,7 @@ static void multiply_block(const Target* out, Matrix A, const float* bp, float* 
 // Rows i0..i1 and columns j0..j1 of out, by one thread with its own scratch.
 static void multiply(const Target* out, Matrix A, Matrix B, int64_t i0, int64_t i1, int64_t j0,
                      int64_t j1, int64_t K, float* scratch) {
-    float* bp = (float*)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
+    float* bp = aligned(scratch);
     float* ap = bp + BLOCK_K * BLOCK_N;
     int64_t block = ceil_div(K, ceil_div(K, BLOCK_K));
     for (int64_t j = j0; j < j1; j += BLOCK_N) {
