@@ -49,7 +49,7 @@ class Habit:
 
     `logs`: standard deviation of the log of each figure of `_figures` from sample to sample; infinite
     where most numbers are equal, since luck then decides whether float32 rounds anything at all.
-    `bias`: root mean square over samples of each figure of `_biases`.
+    `bias`: root mean square over samples, plain float32 among them, of each figure of `_biases`.
     """
 
     logs: np.ndarray
@@ -108,6 +108,8 @@ def _figures(error: np.ndarray, size: np.ndarray) -> np.ndarray:
     """RMS of error over its expected size: whole, worst row, worst column, worst 64 x 64 tile."""
     with np.errstate(invalid="ignore"):
         square = rows(np.square(np.where(size > 0, error / np.maximum(size, EPSILON), 0.0)))
+    if 1 in square.shape:  # a row of one element would be judged by luck
+        return np.full(4, np.sqrt(max(square.mean(), EPSILON)))
     edges = [np.arange(0, n, 64) for n in square.shape]
     counts = [np.diff([*edge, n]) for edge, n in zip(edges, square.shape, strict=True)]
     tiles = np.add.reduceat(np.add.reduceat(square, edges[0], 0), edges[1], 1)
@@ -136,7 +138,7 @@ def _habit(one: measuring.Measured) -> Habit:
     value, scale, errors, unit = one.value, one.scale, one.errors, UNITS["float32"]
     size = unit * np.abs(value) + scale
     size = np.where(np.isfinite(size), size, 0.0)
-    figures = [np.log(_figures(np.nan_to_num(e, posinf=0, neginf=0), size)) for e in errors]
+    figures = [np.log(_figures(np.nan_to_num(e, posinf=0, neginf=0), size)) for e in errors[:-1]]
     pick = _picked(value)
     biases = np.zeros((1, 2))
     if pick.size:
