@@ -18,7 +18,7 @@ from hypothesis import seed as seeded
 
 from checks import laws, memory_checks
 from checks.cases import Case, parse
-from checks.shapes import ALL, HOME, Shapes, smaller
+from checks.shapes import HOME, SPINE, Shapes, families_of, smaller
 from checks.trial import Enough, Fault, Ledger, Subject, Trial
 from ported.contract import Contract
 from ported.source import Version
@@ -38,15 +38,18 @@ SELF_TESTS = 5  # cases within which every decoy must have been rejected
 @dataclass(frozen=True)
 class Tier:
     """How much is run: cases drawn by hypothesis for the first configuration and for the others,
-    and the shapes of the spine at which memory and laws are examined."""
+    and the shapes of the spine at which memory and laws are examined. Without `spine` nothing but
+    drawn cases is run: many seeds of that show whether an honest version is ever accused."""
 
     drawn: int
     others: int
     memory: tuple[str, ...] = (HOME, "one", "over", "long")
     laws: tuple[str, ...] = (HOME, "over", "long")
+    spine: bool = True
 
 
-TIERS = {"fast": Tier(30, 8), "sample": Tier(6, 2), "deep": Tier(400, 100)}
+TIERS = {"fast": Tier(30, 8), "deep": Tier(400, 100, tuple(SPINE), tuple(SPINE)),
+         "seeds": Tier(3, 1, spine=False)}
 
 
 @dataclass
@@ -81,29 +84,6 @@ def _sources(case: Case) -> tuple[str, ...]:
     if case.family == "randn":
         return ("gate", "shapes")
     return ("gate", "exact") if case.family == "integer" else ("gate", "values")
-
-
-def families_of(contract: Contract) -> tuple[str, ...]:
-    """Every family, without those that this contract gives no room for."""
-    shapes = Shapes(_anywhere(contract), contract)
-    home = shapes._case(shapes.spine()[HOME], 1, "neginf")
-    from checks import cases
-
-    found = cases.explicit(contract, cases.draw(home, contract).inputs)
-    defined = not any((value != value).any() for value in found.values())
-    integers = any(t.role == "I32" and not t.dyn for t in contract.inputs)
-    return tuple(f for f in ALL if (f != "neginf" or defined) and (f != "repeated" or integers))
-
-
-def _anywhere(contract: Contract):
-    class Version:
-        """A version without needs."""
-
-        needs = ()
-        configurations = staticmethod(lambda: [{}])
-        unmet_needs = staticmethod(lambda values: [])
-
-    return Version
 
 
 def examine(subject: Subject, case: Case, memory: bool = True, law: bool = True) -> None:
@@ -223,15 +203,16 @@ def prove(version: Version, contract: Contract, device, tier: str = "fast", seed
     choices = version.configurations()
     proof = Proof(version.name, device.name, tier, seed, ledger, len(choices),
                   identity=device.identity)
-    families = families_of(contract)
+    families = families_of(contract.name)
     try:
         for number, parameters in enumerate(choices):
             subject = Subject(version, contract, device, parameters, ledger, say)
             if case is not None:
                 examine(subject, parse(case, contract))
                 continue
-            _spine(subject, shapes, TIERS[tier], seed, families)
-            if number == 0:
+            if TIERS[tier].spine:
+                _spine(subject, shapes, TIERS[tier], seed, families)
+            if TIERS[tier].spine and number == 0 and ledger.examples["gate"]:
                 _self_tests(subject, shapes, seed)
             count = TIERS[tier].others if number else TIERS[tier].drawn
             _drawn(subject, shapes, count, seed, families)

@@ -6,11 +6,14 @@ is moved to the nearest size that they allow.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 
+import numpy as np
 from hypothesis import strategies as st
 
 from checks import cases
 from checks.cases import FAMILIES, Case
+from ported import contract as contracts
 from ported import expressions
 from ported.contract import Contract
 from ported.source import Version
@@ -56,7 +59,8 @@ class Shapes:
                 and self.applies(sizes))
 
     def _pool(self, axis: str) -> list[int]:
-        """Sizes that `needs` of this axis alone allow; those with other axes are checked later."""
+        """Sizes that `needs` of this axis alone allow; those with other axes are checked later.
+        Of an axis that is compiled in, only the spine's."""
         limit = cases.LIMITS.get(axis, cases.LARGEST)
         own = [need for need in self.version.needs if axis in expressions.names(need)
                and not expressions.names(need) & (set(self.axes) - {axis})]
@@ -66,7 +70,9 @@ class Shapes:
             return any(all(expressions.evaluate(need, {axis: size, "threads": self.threads, **p})
                            for need in own) for p in choices)
 
-        pool = [size for size in range(1, limit + 1) if holds(size)]
+        some = {sizes.get(axis, sizes[""]) for sizes in SPINE.values()}
+        pool = [size for size in range(1, limit + 1)
+                if holds(size) and (axis not in self.version.static or size in some)]
         return pool or [size for size in range(limit, 4097) if holds(size)][:8]
 
     def spine(self) -> dict[str, dict[str, int]]:
@@ -92,7 +98,8 @@ class Shapes:
                          st.integers(0, 2**20), st.sampled_from(families))
 
     def _case(self, sizes: dict[str, int], seed: int, family: str) -> Case:
-        return Case(self.contract.name, tuple(sizes.items()), seed, family)
+        ordered = tuple((axis, sizes[axis]) for axis in self.axes)
+        return Case(self.contract.name, ordered, seed, family)
 
     def cases(self, seed: int, families: tuple[str, ...]) -> Iterator[Case]:
         """Every shape of the spine with plain numbers, then every family at one of them."""
@@ -125,4 +132,15 @@ def smaller(case: Case) -> Iterator[Case]:
         yield Case(case.contract, case.axes, 0, case.family)
 
 
-ALL = tuple(FAMILIES)
+@cache
+def families_of(name: str) -> tuple[str, ...]:
+    """Every family that the contract called `name` gives room for: minus infinity only where the
+    mathematics stays defined, repeated indices only where there are indices."""
+    contract = contracts.of(name)
+    axes = tuple((axis, SPINE[HOME].get(axis, SPINE[HOME][""])) for axis in cases.axes_of(contract))
+    drawn = cases.draw(Case(name, axes, 1, "neginf"), contract)
+    found = cases.explicit(contract, drawn.inputs)
+    defined = not any(np.isnan(value).any() for value in found.values())
+    indexed = any(t.role == "I32" and not t.dyn for t in contract.inputs)
+    return tuple(f for f in FAMILIES
+                 if (f != "neginf" or defined) and (f != "repeated" or indexed))
