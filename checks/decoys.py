@@ -1,7 +1,7 @@
 """Wrong results made from a case itself, which the gate must refuse (its self-test).
 
-A decoy that float32 cannot tell from the truth (T = 1, equal rows, an input that is already zero) is
-vacuous. The yardstick for that is not the gate's own scale but the explicit function run in plain
+A decoy that float32 cannot tell from the truth (T = 1, equal rows, an input that is already zero)
+is vacuous. The yardstick for that is not the gate's own scale but the explicit function in plain
 float32: a gate whose bounds had grown too wide would show itself by accepting what is not vacuous.
 """
 
@@ -17,7 +17,8 @@ from ported.contract import Contract
 BLIND = 64.0  # a decoy is vacuous within so many times plain float32's own error
 
 
-def self_test(contract: Contract, inputs: Mapping, truth: gate.Truth, *, seed: int) -> dict[str, str]:
+def self_test(contract: Contract, inputs: Mapping, truth: gate.Truth, *, seed: int
+              ) -> dict[str, str]:
     """Decoy -> "rejected", "vacuous" (nothing to tell apart) or "ACCEPTED" (the gate is blind)."""
     random = np.random.default_rng(seed)
     verdicts: dict[str, str] = {}

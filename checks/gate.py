@@ -4,10 +4,10 @@
 element by element (rounding.py says how). `judge` holds a result against it:
 
 1. class: NaN, +Inf and -Inf stand exactly where the truth has them;
-2. element: |got - truth| <= u |truth| + SLACK * scale, and nothing absolute beside it: the only floor
-   is half of the smallest denormal, and only where the truth is not an exact zero;
-3. against stock: the error's RMSE, over the whole tensor and its worst row, column and 64 x 64 tile, is
-   at most twice that of PyTorch's own float32 result;
+2. element: |got - truth| <= u |truth| + SLACK * scale, and nothing absolute beside it: the only
+   floor is half of the smallest denormal, and only where the truth is not an exact zero;
+3. against stock: the error's RMSE, over the whole tensor, its worst row, column and 64 x 64 tile,
+   is at most twice that of PyTorch's own float32 result, or what chance makes of twice;
 4. bias: errors average out as round-to-nearest makes them;
 5. `self_test`: wrong results, made from the case itself, are refused (decoys.py).
 
@@ -47,8 +47,8 @@ class Finding(NamedTuple):
 class Habit:
     """How honest errors of one output behave together, from the samples.
 
-    `logs`: standard deviation of the log of each figure of `_figures` from sample to sample; infinite
-    where most numbers are equal, since luck then decides whether float32 rounds anything at all.
+    `logs`: standard deviation of the log of each figure of `_figures` from sample to sample;
+    infinite where most numbers are equal, since luck then decides whether float32 rounds at all.
     `bias`: root mean square over samples, plain float32 among them, of each figure of `_biases`.
     """
 
@@ -164,7 +164,7 @@ def judge(truth: Truth, output: str, got: np.ndarray, *, start: np.ndarray | Non
     with np.errstate(invalid="ignore", over="ignore"):
         error = got.astype(np.float64) - value
         findings = _classes(output, got, value, bound, dtype)
-        if not findings and got is not whole and np.isfinite(value).all() and np.isfinite(bound).all():
+        if not findings and got is not whole and np.isfinite(value + bound).all():
             findings = _finite(output, whole)
         if findings:
             return findings, np.inf
@@ -244,7 +244,8 @@ def _against_stock(truth, output, value, scale, error, stock, dtype) -> list[Fin
     size = unit * np.abs(value) + scale
     size = np.where(np.isfinite(size), size, 0.0)
     ours = _figures(error, size)
-    theirs = _figures(np.nan_to_num(np.asarray(stock, np.float64) - value, posinf=0, neginf=0), size)
+    stock_error = np.nan_to_num(stock.astype(np.float64) - value, posinf=0, neginf=0)
+    theirs = _figures(stock_error, size)
     floor = _figures(unit * np.abs(np.nan_to_num(value, posinf=0, neginf=0)), size)
     logs = truth.habits[output].logs if output in truth.habits else np.ones(4)
     allowed = STOCK * np.maximum(theirs, floor) * np.exp(9 * logs)
@@ -269,14 +270,14 @@ def _bias(truth, output, value, scale, error, judged, dtype) -> list[Finding]:
     allowed = 6 * (chance + habit) + 0.1 * (1 - weight.mean())
     for what, mean, limit in zip(("away from zero", "upward"), means, allowed, strict=True):
         if not abs(mean) <= limit:
-            message = (f"{output}: found errors of {mean:.3g} ulp on average {what}, expected at most "
-                       f"{limit:.2g} as rounding to nearest gives, over {pick.size} elements")
+            message = (f"{output}: found errors of {mean:.3g} ulp on average {what}, expected at "
+                       f"most {limit:.2g} as rounding to nearest gives, over {pick.size} elements")
             return [Finding("bias", output, message, float(abs(mean) / limit))]
     return []
 
 
 def self_test(contract: Contract, inputs: Mapping, truth: Truth, *, seed: int) -> dict[str, str]:
-    """What the gate says of wrong results made from this case, by decoy: rejected, vacuous, ACCEPTED."""
+    """Wrong results made from this case, by name: "rejected", "vacuous" or "ACCEPTED"."""
     from checks import decoys
 
     return decoys.self_test(contract, inputs, truth, seed=seed)

@@ -1,9 +1,9 @@
 """Honest float32 results of every operation, and wrong ones: what the gate must accept and refuse.
 
 `Ordered` runs an explicit function in float32 and adds up its sums in a chosen order, so that every
-operation has honest variants without a line of its own; the kernels of ported/c_src are variants too.
-`Wrong` does the same with one fault in every sum or step. `calibrate` finds the slack that all honest
-variants need; golden/gate_calibration.json holds what it found. Its command:
+operation has honest variants without a line of its own; the kernels of ported/c_src are variants
+too. `Wrong` does the same with one fault in every sum or step. `calibrate` finds the slack that all
+honest variants need; golden/gate_calibration.json holds what it found. Its command:
 
     python -m checks.gate --calibrate --seeds 1000
 """

@@ -19,8 +19,8 @@ CLIPPED = 100.0
 
 
 class Measured(NamedTuple):
-    """One output: truth, scale, the samples' errors, how far samples spread over what is propagated,
-    and whether the inputs hold few different numbers."""
+    """One output: truth, scale, the samples' errors (plain float32's last), how far samples spread
+    over what is propagated, and whether most numbers among the inputs occur many times."""
 
     value: np.ndarray
     scale: np.ndarray
@@ -99,7 +99,7 @@ def _alike(inputs: Mapping) -> bool:
 
 
 def _unjudged(value, others, narrow) -> np.ndarray:
-    """Where float32 may give anything: its range ends within the steps, or honest classes differ."""
+    """Where float32 may give anything: its range ends on the way, or honest classes differ."""
     inside = np.isfinite(value) & (np.abs(value) < rounding.LARGEST)
     unsure = np.zeros(value.shape, bool)
     with np.errstate(invalid="ignore"):
@@ -120,9 +120,9 @@ def rows(array: np.ndarray) -> np.ndarray:
 def _pooled(variance: np.ndarray, errors: list[np.ndarray]) -> tuple[np.ndarray, float]:
     """The scale: the propagated spread, enlarged where the samples' is larger.
 
-    The samples see correlation but are few, so that their excess is pooled over the whole tensor, over
-    rows and over columns, and the largest of the three counts; a single element that float32 treats
-    unlike any other (excess above CLIPPED) speaks for its row and column alone.
+    The samples see correlation but are few, so that their excess is pooled over the whole tensor,
+    over rows and over columns, and the largest of the three counts; a single element that float32
+    treats unlike any other (excess above CLIPPED) speaks for its row and column alone.
     """
     safe = np.where((variance > 0) & np.isfinite(variance), variance, np.inf)
     with np.errstate(invalid="ignore", over="ignore"):

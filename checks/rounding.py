@@ -5,20 +5,13 @@ function and says what float32 would do there, twice over:
 
 * `Propagate` carries beside every tensor the variance of its error. A step hands on its arguments'
   variances (by a finite difference of the step itself, so curvature counts; linear steps apply
-  themselves) and adds its own rounding, (u |z|)^2 with u = 2^-24. It is smooth, but believes that
-  errors are independent.
+  themselves) and adds its own rounding, (u |z|)^2 with u = 2^-24, or a sum's (accumulation.py). It
+  is smooth, but believes that errors are independent.
 * `Sample` multiplies every result by a random 1 + u xi. What comes out is rough, but knows that one
   error in a row's statistic reaches all elements of the row.
 
-A sum of terms t_k with running sums s_k has the error variance u^2 (sum s_k^2 + sum t_k^2), whichever
-step computes it (sum, mean, product, index_add). The order belongs to the kernel, therefore
-sum s_k^2 is the larger of the given order's and of a random order's expectation,
-(n+1) (Q/6 + S^2/3) with S = sum t_k, Q = sum t_k^2. Equal terms are dithered by nothing: adding one
-constant rounds the same way each time until the exponent changes, so that errors add up like u n S/2;
-`_drift` adds that where the terms' spread is below the running sum's last place.
-
-Sources: Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., sections 3.1 and 4.2;
-Parker, "Monte Carlo Arithmetic", 1997; Higham and Mary, SIAM J. Sci. Comput. 41 (2019) A2815.
+Sources: Parker, "Monte Carlo Arithmetic", 1997; Higham, "Accuracy and Stability of Numerical
+Algorithms", 2nd ed., section 3.1.
 """
 
 from collections.abc import Callable
@@ -28,12 +21,13 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-UNIT = 2.0**-24  # unit round-off of float32, the declared accumulator
+from checks import accumulation
+from checks.accumulation import UNIT
+
 TINY = 2.0**-149  # the smallest denormal: gradual underflow is honest, flushing to zero is not,
 FLUSHED = 2.0**-126  # except in exp, whose vector forms stop at the smallest normal number
 LARGEST = 3.4028235677973366e38  # from here on (largest float32 + half an ulp) the result is Inf
 DOUBT = 2.0**-52  # float64's own rounding: a truth of 0 that comes of cancellation may not be 0
-CHUNKS = 8  # points at which a product's running sums are looked at
 
 # Moves numbers without rounding them; variances move the same way.
 MOVES = frozenset("""
@@ -43,14 +37,16 @@ MOVES = frozenset("""
     masked_select lift_fresh lift_fresh_copy select_scatter slice_scatter chunk
     where masked_fill masked_fill_ constant_pad_nd zero_ fill_""".split())
 FILLS = frozenset("masked_fill masked_fill_ constant_pad_nd fill_".split())
-FRESH = frozenset("""zeros zeros_like new_zeros ones ones_like new_ones empty empty_like new_empty full
-    full_like new_full arange scalar_tensor""".split())
+FRESH = frozenset("""
+    zeros zeros_like new_zeros ones ones_like new_ones empty empty_like new_empty full full_like
+    new_full arange scalar_tensor""".split())
 # Roundings of one elementary step; kernels' exp and tanh are good to about 2 units, and a division
 # may be a multiplication by the rounded reciprocal.
 WEIGHTS = {
     **dict.fromkeys("amax amin max min maximum minimum clamp clamp_min clamp_max relu neg abs sign "
                     "floor ceil round nan_to_num".split(), 0.0),
-    **dict.fromkeys("exp exp2 expm1 log log2 log1p tanh sigmoid sin cos erf rsqrt pow".split(), 2.0),
+    **dict.fromkeys("exp exp2 expm1 log log2 log1p tanh sigmoid sin cos erf rsqrt".split(), 2.0),
+    "pow": 2.0,
     **dict.fromkeys("div reciprocal".split(), 1.5),
 }
 
@@ -59,109 +55,13 @@ class UnknownStep(ValueError):
     """An explicit function took a step whose float32 error is not known here."""
 
 
-def _drift(total, squares, count):
-    """Variance, in units of u^2, of the rounding of `count` equal terms; 0 where terms differ."""
-    spread = (squares / count - (total / count) ** 2).clamp_min(0)
-    dither = spread / (2 * UNIT * total) ** 2  # spread of the terms against the sum's last place
-    return (count * total / 2) ** 2 / (1 + dither.nan_to_num(posinf=1e300)) ** 2
-
-
-def accumulation(total, squares, count, walked):
-    """Error variance of a sum in units of u^2: any honest order, and the rounding of its terms."""
-    any_order = (count + 1) * (squares / 6 + total * total / 3)
-    running = torch.maximum(any_order, walked) + _drift(total, squares, count.clamp_min(1))
-    return torch.where(count > 1, running, 0.0) + squares
-
-
-def _counted(terms, total, whole: int, count: Callable):
-    """How many terms are not zero (adding a zero rounds nothing)."""
-    if any(bool((term == 0).any()) for term in terms):
-        return count()
-    return torch.full_like(total, whole)
-
-
-def _float32_walk(terms):
-    """Errors of float32 sums of `terms` from first to last, in units of u."""
-    rounded = terms.float()
-    exact = rounded.double().sum(-1)
-    with np.errstate(all="ignore"):
-        walked = np.add.accumulate(rounded.numpy(), -1)[..., -1]
-    error = (torch.from_numpy(np.array(walked, np.float64)) - exact) / UNIT
-    return torch.where(error.isfinite(), error, 0.0)
-
-
-def _sum_last(terms):
-    """Sum over the last axis of `terms`, and its error variance in units of u^2.
-
-    Equal terms are dithered by nothing: adding one constant rounds the same way each time, so what
-    float32 makes of the sum in both directions is looked at as well.
-    """
-    running = terms.cumsum(-1)
-    total = running[..., -1].clone()
-    back = total[..., None] - running
-    walked = torch.maximum((running * running).sum(-1), (back * back).sum(-1))
-    count = _counted([terms], total, terms.shape[-1], lambda: (terms != 0).sum(-1).to(terms))
-    own = accumulation(total, (terms * terms).sum(-1), count, walked)
-    drift = torch.maximum(_float32_walk(terms).abs(), _float32_walk(terms.flip(-1)).abs())
-    return total, own + drift * drift
-
-
-def _walk(points, edges):
-    """Sum of squares of running sums that go straight from point to point."""
-    return sum((stop - start) / 3 * (p * p + p * q + q * q) for start, stop, p, q
-               in zip(edges, edges[1:], points, points[1:], strict=False))
-
-
-def _product(a, b):
-    """a @ b (two or more axes) in a few pieces, and its error variance in units of u^2."""
-    depth = a.shape[-1]
-    squares = (a * a) @ (b * b)
-    edges = torch.linspace(0, depth, min(CHUNKS, max(depth, 1)) + 1).round().int().tolist()
-    points = [torch.zeros_like(squares)]
-    for start, stop in zip(edges, edges[1:], strict=False):
-        points.append(points[-1] + a[..., start:stop] @ b[..., start:stop, :])
-    total = points[-1]
-    walked = torch.maximum(_walk(points, edges), _walk([total - point for point in points], edges))
-    walked += squares * (depth / (6 * CHUNKS))
-    count = _counted([a, b], total, depth,
-                     lambda: ((a != 0).float() @ (b != 0).float()).to(total))
-    return total, accumulation(total, squares, count, walked)
-
-
-def _index_add(target, axis, index, source):
-    """Rows of `source` added to rows of `target`: value, error variance in units of u^2, counts."""
-    zero = torch.zeros_like(target)
-    total = target.index_add(axis, index, source)
-    squares = (target * target).index_add(axis, index, source * source)
-    count = (target != 0).to(source).index_add(axis, index, (source != 0).to(source))
-    return total, accumulation(total, squares, count, zero)
-
-
-def _norm(x, order=2, dim=None, keepdim=False, *, dtype=None):
-    if order != 2:
-        raise UnknownStep(f"found a norm of order {order}; expected order 2")
-    return (x * x).sum(dim, keepdim=keepdim).sqrt()
-
-
-def _log_sum_exp(x, dim, keepdim=False):
-    largest = x.amax(dim, keepdim=True)
-    largest = torch.where(largest.isfinite(), largest, 0.0)
-    total = torch.exp(x - largest).sum(dim, keepdim=True).log() + largest
-    return total if keepdim else total.squeeze(dim)
-
-
-def _softmax(x, dim, half_to_float=False):
-    weights = torch.exp(x - x.amax(dim, keepdim=True))
-    return weights / weights.sum(dim, keepdim=True)
-
-
 # Composite steps, rewritten in elementary ones.
 REWRITES = {
     "addmm": lambda c, a, b: c + a @ b, "baddbmm": lambda c, a, b: c + a @ b,
     "mv": lambda a, b: (a @ b[:, None])[:, 0], "dot": lambda a, b: (a * b).sum(),
-    "linalg_vector_norm": _norm, "norm": _norm, "logsumexp": _log_sum_exp, "_softmax": _softmax,
-    "_log_softmax": lambda x, dim, _: x - _log_sum_exp(x, dim, True),
 }
+# Parts of the names of steps that are not elementwise and have the shape of their argument.
+MIXES = ("scatter", "cum", "prod", "var", "std", "norm", "softmax", "logsumexp", "matmul", "conv")
 SUMS = frozenset("sum mean mm bmm index_add index_add_".split())
 
 
@@ -172,7 +72,7 @@ def _floating(value) -> bool:
 def _held(result: torch.Tensor) -> torch.Tensor:
     """Where a result is, all but surely, one that float32 holds: tanh is 1 long before infinity.
 
-    Only numbers of three bits of significand (1, 2, 0.5, 7): others come near a float32 by accident.
+    Only numbers of three bits of significand (1, 2, 0.5, 7): others are near a float32 by accident.
     """
     scaled = result * (2.0**50 + 1)
     return (result - (scaled - (scaled - result))).abs() <= 2.0**-45 * result.abs()
@@ -198,7 +98,7 @@ class _Mode(TorchDispatchMode):
             return self.sum(func, name, args, kwargs)
         tensors = [a for a in args if _floating(a)]
         weight = WEIGHTS.get(name.rstrip("_"), 1.0)
-        if not tensors or (weight and not _shaped_like(tensors, func, args, kwargs)):
+        if not tensors or any(word in name for word in MIXES):
             return self.other(func, name, args, kwargs)
         return self.elementwise(func, name, args, kwargs, weight)
 
@@ -208,11 +108,6 @@ class _Mode(TorchDispatchMode):
             raise UnknownStep(f"explicit step {func}: its float32 error is not known; add it to "
                               "MOVES, WEIGHTS, REWRITES or SUMS of checks/rounding.py")
         return result
-
-
-def _shaped_like(tensors, func, args, kwargs) -> bool:
-    """Whether a step not known by name is elementwise: its result has its arguments' shape."""
-    return not any(tag in str(func) for tag in ("scatter", "cum", "reduce", "prod", "var", "std"))
 
 
 class Propagate(_Mode):
@@ -291,7 +186,7 @@ class Propagate(_Mode):
         kept = [1 if a in axes else n for a, n in enumerate(x.shape)] if keepdim else shape
         terms = x.permute(*rest, *axes).reshape(*shape, -1)
         self.terms = max(self.terms, terms.shape[-1])
-        total, own = _sum_last(terms)
+        total, own = accumulation.of_last_axis(terms)
         count = terms.shape[-1] if mean else 1
         variance = self.variance(x)
         carried = None if variance is None else variance.sum(axes, keepdim=keepdim) / count**2
@@ -303,7 +198,7 @@ class Propagate(_Mode):
     def _multiply(self, a, b):
         self.work += a.numel() * b.shape[-1] // 20
         self.terms = max(self.terms, a.shape[-1])
-        total, own = _product(a, b)
+        total, own = accumulation.of_product(a, b)
         va, vb = self.variance(a), self.variance(b)
         carried = [p @ q for p, q in ((va, b * b), (None if vb is None else a * a, vb))
                    if p is not None and q is not None]
@@ -312,7 +207,7 @@ class Propagate(_Mode):
         return total, own, sum(carried) if carried else None
 
     def _scatter(self, target, axis, index, source):
-        total, own = _index_add(target, axis, index, source)
+        total, own = accumulation.of_rows(target, axis, index, source)
         self.terms = max(self.terms, index.numel())
         (before, _), (added, _) = self._moved(target), self._moved(source)
         return total, own, before.index_add(axis, index, added)
@@ -371,9 +266,9 @@ def _pool(size: int, weight: float) -> torch.Tensor:
 class Sample(_Mode):
     """Computes in float64 with a random error of float32's size after every step.
 
-    `model` is a Propagate over the same function and inputs. `alike`: equal numbers of one
-    step get equal errors, as they do in truth; it matters where most numbers are equal. `narrow`: no
-    errors, but what leaves float32's range becomes Inf.
+    `model` is a Propagate over the same function and inputs. `alike`: equal numbers of one step get
+    equal errors, as they do in truth; it matters where most numbers are equal. `narrow`: no errors,
+    but what leaves float32's range becomes Inf.
     """
 
     def __init__(self, model: Propagate, seed: int, narrow: bool = False, alike: bool = False):

@@ -1,9 +1,9 @@
 """Which part of a large case is judged: all of it, or edge and random slices of independent axes.
 
-An axis is independent for an output when slicing every tensor along it slices that output and changes
-nothing else: rows of a layernorm, rows and columns of a product, but not the channels of a layernorm.
-Whether it is so is found out by trying, once, on a small case. An output without an independent axis
-is judged whole.
+An axis is independent for an output when slicing every tensor along it slices that output and
+changes nothing else: rows of a layernorm, rows and columns of a product, but not the channels of a
+layernorm. Whether it is so is found out by trying, once, on a small case. An output without an
+independent axis is judged whole.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """The gate on trial: what it must refuse, and what it must never accuse.
 
-The thousand-seed run of the honest variants is `python -m checks.gate --calibrate --seeds 1000`; here
-a sample of it runs, other seeds than the stored one's.
+The thousand-seed run of the honest variants is `python -m checks.gate --calibrate --seeds 1000`;
+here a sample of it runs, with other seeds than the stored one's.
 """
 
 import json
@@ -113,7 +113,8 @@ FAULTY = [(fault, name) for fault, names in {
                           "attention_forward", "cross_entropy_forward", "global_norm_update"),
     "bfloat16 sums": ("linear_forward", "linear_backward", "layernorm_forward", "softmax_forward",
                       "attention_backward", "global_norm_update"),
-    "TF32 products": ("linear_forward", "head_backward", "attention_forward", "gelu_linear_backward"),
+    "TF32 products": ("linear_forward", "head_backward", "attention_forward",
+                      "gelu_linear_backward"),
     "bfloat16 products": ("linear_gelu_backward", "attention_backward"),
     "n - 1": ("layernorm_forward", "layernorm_backward", "residual_layernorm_backward"),
     "crude exp": ("softmax_forward", "gelu_forward", "attention_backward", "classifier_forward"),
@@ -161,7 +162,8 @@ def test_nothing_absolute_hides_gradients_of_3e_9():
     assert gate.judge(truth, "logits", float32(value))[0] == []
     only_targets = np.zeros_like(value)
     only_targets[rows, inputs["targets"]] = value[rows, inputs["targets"]]
-    for wrong in (only_targets, value + 3e-9, value * 1.001, np.where(value > 0, value + 1e-13, value)):
+    for wrong in (only_targets, value + 3e-9, value * 1.001,
+                  np.where(value > 0, value + 1e-13, value)):
         assert gate.judge(truth, "logits", float32(wrong))[0]
 
 
@@ -226,8 +228,9 @@ def test_what_overflows_float32_must_be_infinite_and_the_last_bit_is_free():
     for last in (np.inf, largest):
         right = np.array([[np.inf, -np.inf, last, 2]], np.float32)
         assert gate.judge(truth, "out", right)[0] == []
-    for wrong in ([largest, -np.inf, last, 2], [np.inf, np.inf, last, 2], [np.inf, -np.inf, last, np.inf],
-                  [np.inf, -np.inf, np.nan, 2], [np.inf, -np.inf, -np.inf, 2]):
+    for wrong in ([largest, -np.inf, last, 2], [np.inf, np.inf, last, 2],
+                  [np.inf, -np.inf, last, np.inf], [np.inf, -np.inf, np.nan, 2],
+                  [np.inf, -np.inf, -np.inf, 2]):
         assert gate.judge(truth, "out", float32([wrong]))[0][0].check == "class"
 
 
