@@ -140,10 +140,12 @@ def test_curve_is_a_picture(tmp_path):
 
 @settings(deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=80), st.floats(0.01, 1))
-def test_smoothing_is_a_running_mean(values, share):
-    found, width = curve.smoothed(np.array(values), share), max(1, int(len(values) * share))
-    expected = [np.mean(values[max(0, i - width + 1): i + 1]) for i in range(len(values))]
+def test_smoothing_is_a_mean_of_neighbours(values, share):
+    found, last = curve.smoothed(np.array(values), share), len(values) - 1
+    reach = [min(int(len(values) * share), i, last - i) for i in range(len(values))]
+    expected = [np.mean(values[i - r: i + r + 1]) for i, r in enumerate(reach)]
     assert found == pytest.approx(expected, abs=1e-9)
+    assert found[0] == pytest.approx(values[0]) and found[-1] == pytest.approx(values[-1])
 
 
 SIZE = gpt2.Config(L=8, H=2, C=64, V=300, Tmax=50)

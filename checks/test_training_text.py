@@ -59,21 +59,25 @@ def test_broken_utf8_in_a_sample_is_shown_not_raised():
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.text("ab é\n", min_size=1, max_size=400), st.floats(0.01, 0.5))
-def test_split_loses_nothing(tmp_path_factory, sample, share):
+@given(st.text("ab é\n", min_size=1, max_size=400), st.floats(0.01, 0.5), st.integers(1, 50))
+def test_split_loses_nothing(tmp_path_factory, sample, share, least):
     folder = tmp_path_factory.mktemp("split")
     (folder / "t.txt").write_text(sample, encoding="utf-8", newline="")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setattr(text, "PART", least)
         kept = text.kept_tokens([folder / "t.txt"], share, say=lambda line: None)
-    parts = []
-    for name in ("train.bin", "val.bin"):
+        runs = list(text._runs(folder / "t.txt", len(sample.encode()), share))
+    assert [start for _, start, _ in runs] == [0, *(stop for _, _, stop in runs[:-1])]
+    assert runs[-1][2] == len(sample.encode())
+    for name, side in (("train.bin", True), ("val.bin", False)):
+        expected = "".join("<|endoftext|>" + sample.encode()[start:stop].decode()
+                           for train, start, stop in runs if train == side and start < stop)
+        found = ""
         if (kept / name).stat().st_size > 1024:
             shard = Shard.open(kept / name)
-            first, *rest = shard.read(0, shard.count).tolist()
-            assert first == text.END
-            parts.append(text.decode(rest))
-    assert "".join(parts) == sample
+            found = text.decode(shard.read(0, shard.count).tolist())
+        assert found == expected
 
 
 def test_default_text_reads_as_english(cache):
@@ -84,6 +88,10 @@ def test_default_text_reads_as_english(cache):
     assert start.startswith("<|endoftext|>In the beginning God created the heaven and the earth.")
     assert "darkness was upon" in start  # the package writes [was]
     assert train.shards[0].count > 900_000 and val.shards[0].count > 40_000
+    held = val.shards[0].read(0, val.shards[0].count)
+    assert (held == text.END).sum() == text.PARTS
+    share = val.shards[0].count / (val.shards[0].count + train.shards[0].count)
+    assert abs(share - Config().val_fraction) < 0.003
     open_data(Config(), said.append)
     assert len(said) == 1, "second start tokenised again"
 

@@ -11,13 +11,13 @@ from ported.training.errors import disk_failure
 INK, SOFT, MARK = "#1f3a5f", "#9db4cf", "#c8553d"
 
 
-def smoothed(values: np.ndarray, share: float = 0.04) -> np.ndarray:
-    """Running mean over the last `share` of all values, shorter at the start."""
-    width = max(1, int(len(values) * share))
+def smoothed(values: np.ndarray, share: float = 0.03) -> np.ndarray:
+    """Mean of each value and its neighbours, `share` of all values to both sides alike: fewer near
+    the ends, so that the curve neither lags nor bends there."""
+    place = np.arange(len(values))
+    reach = np.minimum(int(len(values) * share), np.minimum(place, place[::-1]))
     total = np.cumsum(np.concatenate([[0.0], values]))
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - width, 0)
-    return (total[ends] - total[starts]) / (ends - starts)
+    return (total[place + reach + 1] - total[place - reach]) / (2 * reach + 1)
 
 
 def draw(run: Path) -> Path | None:

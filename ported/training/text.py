@@ -21,7 +21,8 @@ from ported.training.tokens import Writer
 
 END = 50256  # <|endoftext|>, which opens every text
 BITE = 1 << 20  # characters encoded at a time
-FORMAT = "trivium tokens 1"  # part of the cache's key: changes with anything that changes tokens
+PARTS, PART = 16, 1 << 16  # a text is held out from in so many places, none of fewer bytes
+FORMAT = "trivium tokens 2"  # part of the cache's key: changes with anything that changes tokens
 SHA256 = {
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
     "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
@@ -135,11 +136,13 @@ def kept_tokens(paths: list[Path], held_out: float, say: Callable[[str], None] =
                 extract: Callable[[Path], str] | None = None) -> Path:
     """Folder in the user's cache with train.bin and val.bin of text files, made if need be.
 
-    paths     UTF-8 text; each opens with <|endoftext|>
-    held_out  share of each, from its end, that goes to val.bin; 0: none
+    paths     UTF-8 text
+    held_out  share that goes to val.bin, from up to PARTS places in each text, so that validation
+              is about the same matters as training; 0: none
     extract   how a file's text is got from it, where it is not the whole file
-    Keyed by content, tokenizer and share; written beside and renamed, so a killed start leaves
-    nothing that a later one would take for whole. Memory does not grow with the text.
+    Each run of text opens with <|endoftext|>. Keyed by content, tokenizer and share; written beside
+    and renamed, so a killed start leaves nothing that a later one would take for whole. Memory does
+    not grow with the text.
     """
     whole = cache_folder() / _key(paths, held_out, extract.__name__ if extract else "")
     if whole.is_dir():
@@ -180,22 +183,34 @@ def _extracted(path: Path, extract: Callable[[Path], str], folder: Path) -> Path
 def _encode_files(paths: list[Path], held_out: float, folder: Path) -> None:
     with Writer(folder / "train.bin") as train, Writer(folder / "val.bin") as val:
         for path in paths:
-            size = path.stat().st_size
-            border = _border(path, int(size * (1 - held_out)), size) if held_out else size
-            for writer, start, stop in ((train, 0, border), (val, border, size)):
+            for kept, start, stop in _runs(path, path.stat().st_size, held_out):
+                writer = train if kept else val
                 if start < stop:
                     writer.write([END])
                 for text in bites(_reader(path, start, stop)):
                     writer.write(encode(text))
 
 
-def _border(path: Path, place: int, size: int) -> int:
-    """The first line's start at or after byte `place`; where there is none, a character's."""
+def _runs(path: Path, size: int, held_out: float) -> Iterator[tuple[bool, int, int]]:
+    """(for training?, first byte, byte after the last) of a text's runs, in order."""
+    if not held_out:
+        yield True, 0, size
+        return
+    parts, start = max(1, min(PARTS, size // PART)), 0
+    for number in range(1, parts + 1):
+        stop = _border(path, size * number // parts, size) if number < parts else size
+        border = _border(path, int(stop - held_out * (stop - start)), stop)
+        yield from ((True, start, border), (False, border, stop))
+        start = stop
+
+
+def _border(path: Path, place: int, stop: int) -> int:
+    """The first line's start after byte `place` and before `stop`, or else a character's."""
     with open(path, "rb") as file:
         file.seek(place)
         data = file.read(BITE)
     line = data.find(b"\n") + 1
-    if 0 < line < size - place:
+    if 0 < line < stop - place:
         return place + line
     return place + next((i for i, byte in enumerate(data) if byte & 0xC0 != 0x80),
                         len(data))
