@@ -1,8 +1,8 @@
 """The error variance of a float32 sum, whatever order an honest kernel adds in.
 
 A sum of terms t_k with running sums s_k has the error variance u^2 (sum s_k^2 + sum t_k^2), to
-first order and with independent roundings. The order belongs to the kernel, therefore sum s_k^2 is the
-largest of that of the given order, forwards and backwards, and of a random order's expectation,
+first order and with independent roundings. The order belongs to the kernel, therefore sum s_k^2 is
+the largest of that of the given order, forwards and backwards, and of a random order's expectation,
 (n+1) (Q/6 + S^2/3) with S = sum t_k and Q = sum t_k^2. Pairwise sums, lanes, blocks and split sums
 have smaller running sums; a fused multiply-add rounds no term.
 
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 UNIT = 2.0**-24  # unit round-off of float32, the declared accumulator
+LONG = 4096
 CHUNKS = 8  # points at which a product's running sums are looked at
 
 
@@ -46,7 +47,14 @@ def _counted(terms, total, whole: int, count: Callable):
 
 
 def _float32_walk(terms):
-    """Errors of float32 sums of `terms` from first to last, in units of u."""
+    """Errors of float32 sums of `terms` from first to last, in units of u.
+
+    Beyond LONG terms in parts of that many: one after another, millions of terms stop counting.
+    """
+    if terms.shape[-1] > LONG:
+        parts = torch.nn.functional.pad(terms, (0, -terms.shape[-1] % LONG))
+        parts = parts.unflatten(-1, (-1, LONG))
+        return _float32_walk(parts).sum(-1).abs() + _float32_walk(parts.sum(-1)).abs()
     rounded = terms.float()
     exact = rounded.double().sum(-1)
     with np.errstate(all="ignore"):

@@ -81,7 +81,7 @@ class Truth:
 
 
 def truth_of(contract: Contract, inputs: Mapping, *, seed: int = 0,
-             samples: int = measuring.SAMPLES, elements: int = sampling.ELEMENTS) -> Truth:
+             samples: int | None = None, elements: int = sampling.ELEMENTS) -> Truth:
     """Float64 truth of every floating output, and the measured scale of honest float32 errors.
 
     `inputs` by argument name, as the kernel receives them. `Sum` outputs give the increment. A case

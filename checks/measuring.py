@@ -14,7 +14,8 @@ import torch
 from checks import rounding
 from ported.contract import Contract
 
-SAMPLES = 8
+SAMPLES, FEWER = 8, 4  # runs with random errors: of small cases, of large ones
+LARGE = 100_000  # elements of all inputs together
 CLIPPED = 100.0
 
 
@@ -46,8 +47,9 @@ def tensors_of(contract: Contract, inputs: Mapping) -> dict:
 
 def single(arguments: Mapping) -> dict:
     """The same arguments, floats in float32."""
-    return {name: value.float() if isinstance(value, torch.Tensor) and value.is_floating_point()
-            else value for name, value in arguments.items()}
+    return {name: torch.from_numpy(value.numpy().astype(np.float32))
+            if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+            for name, value in arguments.items()}
 
 
 def explicit(contract: Contract, arguments: Mapping, mode=None) -> dict[str, torch.Tensor]:
@@ -63,13 +65,14 @@ def plain(contract: Contract, inputs: Mapping) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in found.items()}
 
 
-def measure(contract: Contract, inputs: Mapping, seed: int, samples: int = SAMPLES
+def measure(contract: Contract, inputs: Mapping, seed: int, samples: int | None = None
             ) -> tuple[dict[str, Measured], int]:
     """Every output measured, and the number of terms of the longest sum on the way."""
     arguments = tensors_of(contract, inputs)
     spread = rounding.Propagate()
     values = explicit(contract, arguments, spread)
     alike = _alike(inputs)
+    samples = samples or (SAMPLES if sum(map(np.size, inputs.values())) < LARGE else FEWER)
     sampled = [explicit(contract, arguments,
                         rounding.Sample(spread, seed + k, alike=alike))
                for k in range(samples)] + [explicit(contract, single(arguments))]
@@ -79,11 +82,12 @@ def measure(contract: Contract, inputs: Mapping, seed: int, samples: int = SAMPL
     for name, value in values.items():
         variance = spread.variance(value)
         variance = np.zeros(value.shape) if variance is None else variance.numpy()
-        errors = [(sample[name] - value).numpy() for sample in sampled]
-        scale, share = _pooled(variance, errors)
+        value = value.numpy()
         others = [sample[name].numpy() for sample in sampled]
-        scale[_unjudged(value.numpy(), others, narrow.get(name))] = np.inf
-        found[name] = Measured(value.numpy(), scale, errors, share, alike)
+        errors = [other - value for other in others]
+        scale, share = _pooled(variance, errors)
+        scale[_unjudged(value, others, narrow.get(name))] = np.inf
+        found[name] = Measured(value, scale, errors, share, alike)
     return found, spread.terms
 
 
