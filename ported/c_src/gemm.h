@@ -32,8 +32,8 @@
 #define BLOCK_K 512
 #define BLOCK_N 384          // columns of B that are packed at a time: a multiple of COLUMNS
 #define BLOCK_M (8 * ROWS)   // rows of A that are packed at a time, at most 64
-// Floats of scratch for a thread: `//@ scratch work F32["threads*(512*(384+64)+16)"]`.
-#define GEMM_SCRATCH (BLOCK_K * (BLOCK_N + 64) + 16)
+// Floats of scratch for a thread: `//@ scratch work F32["threads*(512*384+64*514+16)"]`.
+#define GEMM_SCRATCH (BLOCK_K * BLOCK_N + 64 * (BLOCK_K + 2) + 16)
 
 typedef struct {
     const float* at;  // element (i, j) is at[i * row + j * column]; one of the two strides is 1
@@ -222,20 +222,18 @@ static void pack_columns(float* panels, Matrix B, int64_t K, int64_t N) {
     }
 }
 
-// A[M, K], M <= BLOCK_M, contiguous in i, into panels [k][ROWS]; its row sums if asked for.
+// A[M, K], M <= BLOCK_M, contiguous in i, into panels [k][ROWS]; its row sums if asked for. Panels
+// are two rows further apart than they need be, so that not all lie in the same lines of a cache.
+#define PANEL_A(K) (((K) + 2) * ROWS)
 static void pack_a(float* panels, Matrix A, int64_t M, int64_t K, float* row_sum) {
     float sum[BLOCK_M] = {0};
     for (int64_t k = 0; k < K; k++) {
         const float* from = A.at + k * A.column;
-        for (int64_t i = 0; i < M; i += ROWS) {
-            float* to = panels + i * K + k * ROWS;
-            if (M - i >= ROWS) {
-                memcpy(to, from + i, ROWS * sizeof(float));
-            } else {
-                for (int64_t r = 0; r < ROWS; r++) {
-                    to[r] = i + r < M ? from[i + r] : 0.0f;
-                }
-            }
+        for (int64_t i = 0; M == BLOCK_M && i < BLOCK_M; i += ROWS) {
+            memcpy(panels + i / ROWS * PANEL_A(K) + k * ROWS, from + i, ROWS * sizeof(float));
+        }
+        for (int64_t i = 0; M < BLOCK_M && i < M; i++) {
+            panels[i / ROWS * PANEL_A(K) + k * ROWS + i % ROWS] = from[i];
         }
         for (int64_t i = 0; row_sum && i < M; i++) {
             sum[i] += from[i];
@@ -259,8 +257,9 @@ static void multiply_block(const Target* out, Matrix A, const float* bp, float* 
         int rows = (int)least(ROWS, i1 - i);
         const float* a[ROWS];  // rows behind the last repeat it and are thrown away
         for (int r = 0; r < ROWS; r++) {
-            a[r] = packed ? ap + (i - i0) % BLOCK_M * K + r
-                          : A.at + (i + (r < rows ? r : rows - 1)) * A.row;
+            int real = r < rows ? r : rows - 1;
+            a[r] = packed ? ap + (i - i0) % BLOCK_M / ROWS * PANEL_A(K) + real
+                          : A.at + (i + real) * A.row;
         }
         for (int64_t j = 0; j < N; j += COLUMNS) {
             int64_t columns = least(COLUMNS, N - j);

@@ -3,7 +3,7 @@
 // Against 02: a value that is loaded serves 8 or 48 multiplications, from a near cache.
 //
 //@ dtype   all=float32
-//@ scratch work F32["threads*(512*(384+64)+16)"]
+//@ scratch work F32["threads*(512*384+64*514+16)"]
 //@ claims  deterministic batch_invariant
 #include "gemm.h"
 

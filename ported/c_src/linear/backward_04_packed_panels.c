@@ -3,7 +3,7 @@
 // Against 03: every load of a tile is of a packed panel, in order, from a near cache.
 //
 //@ dtype   all=float32
-//@ scratch work F32["threads*(512*(384+64)+16)"]
+//@ scratch work F32["threads*(512*384+64*514+16)"]
 //@ claims  deterministic batch_invariant
 #include "gemm.h"
 

@@ -3,7 +3,7 @@
 // Against 04: one pass over dout less, and no waiting between the products.
 //
 //@ dtype   all=float32
-//@ scratch work F32["threads*(512*(384+64)+16)"]
+//@ scratch work F32["threads*(512*384+64*514+16)"]
 //@ claims  deterministic batch_invariant
 #include "gemm.h"
 

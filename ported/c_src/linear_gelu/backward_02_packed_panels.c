@@ -4,7 +4,7 @@
 //
 //@ dtype   all=float32
 //@ scratch dpre F32["N O"]
-//@ scratch work F32["threads*(512*(384+64)+16)"]
+//@ scratch work F32["threads*(512*384+64*514+16)"]
 //@ claims  deterministic batch_invariant
 #include "gemm.h"
 

@@ -2,7 +2,7 @@
 // Against 02: one pass over pre and out less.
 //
 //@ dtype   all=float32
-//@ scratch work F32["threads*(512*(384+64)+16)"]
+//@ scratch work F32["threads*(512*384+64*514+16)"]
 //@ claims  deterministic batch_invariant
 #include "gemm.h"
 
