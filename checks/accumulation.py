@@ -21,15 +21,16 @@ import numpy as np
 import torch
 
 UNIT = 2.0**-24  # unit round-off of float32, the declared accumulator
-LONG = 4096
+LONG = 4096  # terms
 CHUNKS = 8  # points at which a product's running sums are looked at
 
 
 def _drift(total, squares, count):
     """Variance, in units of u^2, of the rounding of `count` equal terms; 0 where terms differ."""
+    part = count.clamp_max(LONG)  # longer sums are expected to be made of such parts
     spread = (squares / count - (total / count) ** 2).clamp_min(0)
-    dither = spread / (2 * UNIT * total) ** 2  # spread of the terms against the sum's last place
-    return (count * total / 2) ** 2 / (1 + dither.nan_to_num(posinf=1e300)) ** 2
+    dither = spread / (2 * UNIT * total * part / count) ** 2  # against the sum's last place
+    return (part * total / 2) ** 2 / (1 + dither.nan_to_num(posinf=1e300)) ** 2
 
 
 def variance(total, squares, count, walked):

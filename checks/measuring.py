@@ -17,17 +17,18 @@ from ported.contract import Contract
 SAMPLES, FEWER = 8, 4  # runs with random errors: of small cases, of large ones
 LARGE = 100_000  # elements of all inputs together
 CLIPPED = 100.0
+INFLATED = 4.0
 
 
 class Measured(NamedTuple):
-    """One output: truth, scale, the samples' errors (plain float32's last), how far samples spread
-    over what is propagated, and whether most numbers among the inputs occur many times."""
+    """One output, measured."""
 
     value: np.ndarray
     scale: np.ndarray
-    errors: list[np.ndarray]
-    share: float
-    alike: bool
+    errors: list[np.ndarray]  # of each sample; plain float32's last
+    share: float  # the samples' spread over the propagated one
+    alike: bool  # most numbers among the inputs occur many times
+    terms: int  # of the longest sum on the way
 
 
 def tensors_of(contract: Contract, inputs: Mapping) -> dict:
@@ -66,8 +67,8 @@ def plain(contract: Contract, inputs: Mapping) -> dict[str, np.ndarray]:
 
 
 def measure(contract: Contract, inputs: Mapping, seed: int, samples: int | None = None
-            ) -> tuple[dict[str, Measured], int]:
-    """Every output measured, and the number of terms of the longest sum on the way."""
+            ) -> dict[str, Measured]:
+    """Every output measured. `samples`: how many runs with random errors."""
     arguments = tensors_of(contract, inputs)
     spread = rounding.Propagate()
     values = explicit(contract, arguments, spread)
@@ -82,13 +83,20 @@ def measure(contract: Contract, inputs: Mapping, seed: int, samples: int | None 
     for name, value in values.items():
         variance = spread.variance(value)
         variance = np.zeros(value.shape) if variance is None else variance.numpy()
-        value = value.numpy()
+        terms, value = spread.terms(value), value.numpy()
         others = [sample[name].numpy() for sample in sampled]
         errors = [other - value for other in others]
         scale, share = _pooled(variance, errors)
         scale[_unjudged(value, others, narrow.get(name))] = np.inf
-        found[name] = Measured(value, scale, errors, share, alike)
-    return found, spread.terms
+        if spread.infinite and not _any_nan(inputs):
+            scale[np.isnan(value)] = np.inf
+        found[name] = Measured(value, scale, errors, share, alike, terms)
+    return found
+
+
+def _any_nan(inputs: Mapping) -> bool:
+    return any(bool(np.isnan(a).any()) for a in inputs.values()
+               if isinstance(a, np.ndarray) and a.dtype.kind == "f")
 
 
 def _alike(inputs: Mapping) -> bool:
@@ -125,8 +133,10 @@ def _pooled(variance: np.ndarray, errors: list[np.ndarray]) -> tuple[np.ndarray,
     """The scale: the propagated spread, enlarged where the samples' is larger.
 
     The samples see correlation but are few, so that their excess is pooled over the whole tensor,
-    over rows and over columns, and the largest of the three counts; a single element that float32
-    treats unlike any other (excess above CLIPPED) speaks for its row and column alone.
+    over rows and over columns. An error that a whole tensor shares is seen once a sample, therefore
+    what goes beyond chance counts INFLATED times (a chi-square of nine degrees may come out that
+    small). A single element that float32 treats unlike any other (excess above CLIPPED) speaks for
+    its row and column alone.
     """
     safe = np.where((variance > 0) & np.isfinite(variance), variance, np.inf)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -136,6 +146,8 @@ def _pooled(variance: np.ndarray, errors: list[np.ndarray]) -> tuple[np.ndarray,
     whole = np.minimum(excess, CLIPPED).sum() / max(known.sum(), 1)
     by_row = excess.sum(1, keepdims=True) / np.maximum(known.sum(1, keepdims=True), 1)
     by_column = excess.sum(0, keepdims=True) / np.maximum(known.sum(0, keepdims=True), 1)
-    factor = np.maximum(np.maximum(by_row, by_column), max(whole, 1.0))
+    factor = 1 + sum(INFLATED * np.maximum(pool - 1 - 2 * np.sqrt(2 / len(errors) / size), 0)
+                     for pool, size in ((whole, known.size), (by_row, known.shape[1]),
+                                        (by_column, known.shape[0])))
     scale = np.sqrt(rows(variance) * np.nan_to_num(factor, nan=1.0)).reshape(variance.shape)
     return np.nan_to_num(scale, nan=np.inf, posinf=np.inf), float(np.sqrt(whole))

@@ -58,7 +58,7 @@ class UnknownStep(ValueError):
 # Composite steps, rewritten in elementary ones.
 REWRITES = {
     "addmm": lambda c, a, b: c + a @ b, "baddbmm": lambda c, a, b: c + a @ b,
-    "mv": lambda a, b: (a @ b[:, None])[:, 0], "dot": lambda a, b: (a * b).sum(),
+    "mv": lambda a, b: (a @ b[:, None])[:, 0],
 }
 # Parts of the names of steps that are not elementwise and have the shape of their argument.
 MIXES = ("scatter", "cum", "prod", "var", "std", "norm", "softmax", "logsumexp", "matmul", "conv")
@@ -81,6 +81,13 @@ def _held(result: torch.Tensor) -> torch.Tensor:
 def _rounded(args) -> int:
     """How many constants among the arguments float32 has to round."""
     return sum(isinstance(a, float) and float(np.float32(a)) != a for a in args)
+
+
+def _flat(values) -> list:
+    """Tensors among the arguments of a step, those in lists too."""
+    parts = (part for value in values
+             for part in (value if isinstance(value, list | tuple) else [value]))
+    return [part for part in parts if isinstance(part, torch.Tensor)]
 
 
 class _Mode(TorchDispatchMode):
@@ -120,15 +127,21 @@ class Propagate(_Mode):
         self.whole: list[bool] = []  # whether some numbers of each step need no rounding
         self.extra = max((products / UNIT) ** 2 - 1, 0.0)
         self.work = 0  # elements computed, a product's multiplications counted as a twentieth
-        self.terms = 1  # of the longest sum
+        self.longest: dict[int, int] = {}  # id -> terms of the longest sum behind a tensor
+        self.infinite = False  # some product met infinities: a kernel may skip 0 times Inf
         self.overflows = False  # some step left float32's range
 
     def variance(self, tensor):
         entry = self.known.get(id(tensor))
         return None if entry is None else entry[1]
 
-    def _keep(self, tensor, variance):
+    def terms(self, *tensors) -> int:
+        """Terms of the longest sum behind any of the tensors."""
+        return max((self.longest.get(id(t), 1) for t in tensors), default=1)
+
+    def _keep(self, tensor, variance, terms: int = 1):
         self.known[id(tensor)] = (tensor, variance)
+        self.longest[id(tensor)] = max(terms, self.terms(tensor))
         return tensor
 
     def move(self, func, name, args, kwargs):
@@ -146,7 +159,7 @@ class Propagate(_Mode):
         pairs = zip(result, variances, strict=True) if many else [(result, variances)]
         for tensor, variance in pairs:
             if _floating(tensor):
-                self._keep(tensor, variance)
+                self._keep(tensor, variance, self.terms(*_flat(args)))
         return result
 
     def _moved(self, value):
@@ -161,22 +174,26 @@ class Propagate(_Mode):
 
     def sum(self, func, name, args, kwargs):
         if name in ("sum", "mean"):
-            total, own, carried = self._sum(*args, mean=name == "mean", **kwargs)
+            total, own, carried, count = self._sum(*args, mean=name == "mean", **kwargs)
         elif name in ("mm", "bmm"):
-            total, own, carried = self._multiply(*args)
+            total, own, carried, count = self._multiply(*args)
         else:
-            total, own, carried = self._scatter(*args)
+            total, own, carried, count = self._scatter(*args)
         own = torch.where(total.isfinite(), own, 0.0).nan_to_num_(0.0, posinf=torch.inf)
-        own = own * UNIT**2 + (own > 0).to(own) * (self.terms * TINY**2)
+        own = own * UNIT**2 + (own > 0).to(own) * (count * TINY**2)
         self.spreads.append(own.sqrt())
         self._note(total)
         self._note(self.spreads[-1] / UNIT)
         variance = own if carried is None else own + carried.nan_to_num(torch.inf, torch.inf)
         if name.endswith("_"):
             args[0].copy_(total)
-            known = self.variance(args[0])
-            return args[0] if known is None else (known.copy_(variance), args[0])[1]
-        return self._keep(total, variance)
+            total, variance = args[0], self._renewed(args[0], variance)
+        return self._keep(total, variance, max(count, self.terms(*_flat(args))))
+
+    def _renewed(self, tensor, variance):
+        """The variance of a tensor that was written to; views of it see the change."""
+        known = self.variance(tensor)
+        return variance if known is None else known.copy_(variance)
 
     def _sum(self, x, dim=None, keepdim=False, *, dtype=None, mean=False):
         axes = list(range(x.ndim)) if dim in (None, []) else dim
@@ -185,7 +202,6 @@ class Propagate(_Mode):
         shape = [x.shape[a] for a in rest]
         kept = [1 if a in axes else n for a, n in enumerate(x.shape)] if keepdim else shape
         terms = x.permute(*rest, *axes).reshape(*shape, -1)
-        self.terms = max(self.terms, terms.shape[-1])
         total, own = accumulation.of_last_axis(terms)
         count = terms.shape[-1] if mean else 1
         variance = self.variance(x)
@@ -193,29 +209,27 @@ class Propagate(_Mode):
         total, own = total / count, own / count**2
         if mean:
             own = own + total * total
-        return total.reshape(kept), own.reshape(kept), carried
+        return total.reshape(kept), own.reshape(kept), carried, terms.shape[-1]
 
     def _multiply(self, a, b):
         self.work += a.numel() * b.shape[-1] // 20
-        self.terms = max(self.terms, a.shape[-1])
+        self.infinite |= not bool(a.isfinite().all() and b.isfinite().all())
         total, own = accumulation.of_product(a, b)
         va, vb = self.variance(a), self.variance(b)
         carried = [p @ q for p, q in ((va, b * b), (None if vb is None else a * a, vb))
                    if p is not None and q is not None]
         if self.extra:
             own = own + self.extra * ((a * a) @ (b * b))
-        return total, own, sum(carried) if carried else None
+        return total, own, sum(carried) if carried else None, a.shape[-1]
 
     def _scatter(self, target, axis, index, source):
         total, own = accumulation.of_rows(target, axis, index, source)
-        self.terms = max(self.terms, index.numel())
         (before, _), (added, _) = self._moved(target), self._moved(source)
-        return total, own, before.index_add(axis, index, added)
+        return total, own, before.index_add(axis, index, added), index.numel()
 
     def elementwise(self, func, name, args, kwargs, weight):
         plain = getattr(torch.ops.aten, name[:-1]) if name.endswith("_") else func
-        result = plain(*args, **kwargs)
-        first = result[0] if isinstance(result, tuple) else result
+        first = plain(*args, **kwargs)
         variance = (first * UNIT) ** 2 * (weight**2 + (weight > 0) * _rounded(args))
         if weight:
             held = _held(first)
@@ -232,20 +246,15 @@ class Propagate(_Mode):
             if known is not None:
                 step = known.sqrt()
                 moved = plain(*(a + step if a is tensor else a for a in args), **kwargs)
-                moved = moved[0] if isinstance(moved, tuple) else moved
                 variance = variance + (moved - first) ** 2
                 if name == "exp":  # float32 knows nothing of it: honest results overflow or vanish
                     variance[tensor + 8 * step > 88] = torch.inf
         variance = torch.where(first.isfinite(), variance.nan_to_num_(torch.inf, torch.inf), 0.0)
         self._note(first)
         if name.endswith("_"):
-            args[0].copy_(first)
-            known = self.variance(args[0])
-            if known is not None:
-                known.copy_(variance)
-            return args[0]
-        self._keep(first, variance)
-        return result
+            first = args[0].copy_(first)
+            variance = self._renewed(first, variance)
+        return self._keep(first, variance, self.terms(*_flat(args)))
 
     def _note(self, result):
         self.work += result.numel()
