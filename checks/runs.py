@@ -93,7 +93,7 @@ def train_step(runner: Runner, micro: list[tuple[np.ndarray, np.ndarray]], t: in
     """One update over micro-batches; the mean loss before it."""
     N = runner.program.sizes["N"]
     runner.run("zero")
-    runner.write("dscale", np.float32(1 / (N * len(micro))))
+    runner.write("dscale", 1 / (N * len(micro)))
     losses = []
     for tokens, targets in micro:
         runner.write("tokens", tokens)
@@ -101,7 +101,7 @@ def train_step(runner: Runner, micro: list[tuple[np.ndarray, np.ndarray]], t: in
         runner.run("forward")
         runner.run("backward")
         losses.append(runner.read("losses").astype(np.float64).mean())
-    runner.write("lr", np.float32(lr))
+    runner.write("lr", lr)
     runner.write("t", t)
     runner.run("update")
     return float(np.mean(losses))
