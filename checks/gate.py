@@ -28,7 +28,7 @@ SLACK = 3.0  # c of verification.md; calibrated by `python -m checks.gate --cali
 STOCK = 2.0  # RMSE over stock's
 ORDERLY = 1024  # terms that may be added one after another, however PyTorch does it
 SMALLEST = 2.0**-126  # normal number; below it nothing has a relative precision
-UNITS = {"float32": 2.0**-24, "bfloat16": 2.0**-8}
+UNITS = {"float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-8}
 LARGEST = {"float32": rounding.LARGEST, "bfloat16": 3.3961775292304957e38}
 TINIEST = {"float32": 2.0**-150, "bfloat16": 2.0**-134}
 SAMPLES = 8
@@ -83,17 +83,19 @@ class Truth:
 
 
 def truth_of(contract: Contract, inputs: Mapping, *, seed: int = 0,
-             samples: int | None = None, elements: int = sampling.ELEMENTS) -> Truth:
+             samples: int | None = None, elements: int = sampling.ELEMENTS,
+             products: str = "float32") -> Truth:
     """Float64 truth of every floating output, and the measured scale of honest float32 errors.
 
     `inputs` by argument name, as the kernel receives them. `Sum` outputs give the increment. A case
-    of more than `elements` is judged at edges and random places (sampling.py).
+    of more than `elements` is judged at edges and random places (sampling.py). `products`: to what
+    the kernel declares to round the factors of matrix products: float32, tf32 or bfloat16.
     """
     truth = Truth({}, {}, parts=sampling.parts(contract, inputs, seed, elements),
                   contract=contract)
     with np.errstate(all="ignore"):
         for part in truth.parts:
-            found = measuring.measure(contract, part.inputs, seed, samples)
+            found = measuring.measure(contract, part.inputs, seed, samples, UNITS[products])
             for name in part.outputs:
                 one = found[name]
                 truth.value[name], truth.scale[name] = one.value, one.scale

@@ -66,11 +66,12 @@ def plain(contract: Contract, inputs: Mapping) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in found.items()}
 
 
-def measure(contract: Contract, inputs: Mapping, seed: int, samples: int | None = None
-            ) -> dict[str, Measured]:
-    """Every output measured. `samples`: how many runs with random errors."""
+def measure(contract: Contract, inputs: Mapping, seed: int, samples: int | None = None,
+            products: float = rounding.UNIT) -> dict[str, Measured]:
+    """Every output measured. `samples`: how many runs with random errors; `products`: the unit
+    round-off to which the factors of matrix products are declared to be rounded."""
     arguments = tensors_of(contract, inputs)
-    spread = rounding.Propagate()
+    spread = rounding.Propagate(products)
     values = explicit(contract, arguments, spread)
     alike = _alike(inputs)
     samples = samples or (SAMPLES if sum(map(np.size, inputs.values())) < LARGE else FEWER)

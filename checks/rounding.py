@@ -125,8 +125,7 @@ class Propagate(_Mode):
         self.known: dict[int, tuple] = {}  # id -> (tensor, kept alive; variance)
         self.spreads: list[torch.Tensor] = []  # of each sum in turn, for Sample
         self.whole: list[bool] = []  # whether some numbers of each step need no rounding
-        self.extra = max((products / UNIT) ** 2 - 1, 0.0)
-        self.work = 0  # elements computed, a product's multiplications counted as a twentieth
+        self.extra = 2 * (products / UNIT) ** 2 if products > UNIT else 0.0  # both factors rounded
         self.longest: dict[int, int] = {}  # id -> terms of the longest sum behind a tensor
         self.infinite = False  # some product met infinities: a kernel may skip 0 times Inf
         self.overflows = False  # some step left float32's range
@@ -212,7 +211,6 @@ class Propagate(_Mode):
         return total.reshape(kept), own.reshape(kept), carried, terms.shape[-1]
 
     def _multiply(self, a, b):
-        self.work += a.numel() * b.shape[-1] // 20
         self.infinite |= not bool(a.isfinite().all() and b.isfinite().all())
         total, own = accumulation.of_product(a, b)
         va, vb = self.variance(a), self.variance(b)
@@ -257,7 +255,6 @@ class Propagate(_Mode):
         return self._keep(first, variance, self.terms(*_flat(args)))
 
     def _note(self, result):
-        self.work += result.numel()
         if not self.overflows and result.numel():
             low, high = (float(end) for end in torch.aminmax(result))
             if not (low > -LARGEST and high < LARGEST):

@@ -129,6 +129,17 @@ def test_faults_of_precision_are_refused(fault, name):
         assert any(gate.judge(found.truth, output, got)[0] for output, got in wrong.items())
 
 
+def test_rounded_factors_are_accepted_where_they_are_declared():
+    case, contract = case_of("linear_forward", SHAPES[1]), CONTRACTS["linear_forward"]
+    inputs = known.of(case, contract).inputs
+    for products in ("tf32", "bfloat16"):
+        truth = gate.truth_of(contract, inputs, products=products)
+        fault = {"tf32": "TF32 products", "bfloat16": "bfloat16 products"}[products]
+        got = honest.result(contract, inputs, honest.Wrong(fault))["out"]
+        assert gate.judge(truth, "out", got)[0] == []
+        assert gate.judge(truth, "out", np.float32(1.2) * got)[0]
+
+
 def test_variance_as_a_difference_of_means_is_refused_and_two_passes_are_not():
     random = np.random.default_rng(5)
     x = float32(1000 + random.standard_normal((64, 768)))
