@@ -7,8 +7,8 @@
 //   cache; a tile reads its panel in order. ROWS rows of A stay in the first cache meanwhile.
 //   A is read where it lies if it is contiguous in k, and otherwise packed into panels [k][ROWS].
 //
-// An element of out is one chain of fused multiply-adds over k, ascending, for each block of k; the
-// blocks, whose size depends on K alone, are added in ascending order. So results do not depend on
+// An element of out is summed over k in chains of at most CHAIN fused multiply-adds, and the chains
+// are added one after the other. How k is cut depends on K alone: so results do not depend on
 // threads, on how out is cut, or on the number of other rows and columns.
 #pragma once
 #include <omp.h>
@@ -31,6 +31,7 @@
 #define COLUMNS (VECTORS * LANES)
 #define BLOCK_K 512
 #define BLOCK_N 384          // columns of B that are packed at a time: a multiple of COLUMNS
+#define CHAIN 128            // terms that are summed one after the other, at most
 #define BLOCK_M (8 * ROWS)   // rows of A that are packed at a time, at most 64
 // Floats of scratch for a thread: `//@ scratch work F32["threads*(512*384+64*514+16)"]`.
 #define GEMM_SCRATCH (BLOCK_K * BLOCK_N + 64 * (BLOCK_K + 2) + 16)
@@ -77,18 +78,37 @@ INLINE lanes load_all(const float* p) {
     return *(const anywhere*)p;
 }
 
-// sum = A B for one tile: a[i][k * step] is element (i, k) of A, b a packed panel.
-INLINE void tile_sums(lanes sum[ROWS][VECTORS], int vectors, int64_t K,
-                      const float* const a[ROWS], int64_t step, const float* b) {
+// The sums to `to`, or onto what stands there; the last of the vectors has n lanes.
+INLINE void tile_store(float* to, int64_t row, int add, lanes sum[ROWS][VECTORS], int vectors,
+                       int rows, int n) {
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++) {
+        if (i < rows) {
+#pragma GCC unroll 3
+            for (int j = 0; j < vectors; j++) {
+                float* p = to + i * row + j * LANES;
+                int some = j < vectors - 1 ? LANES : n;
+                store(p, add ? load(p, some) + sum[i][j] : sum[i][j], some);
+            }
+        }
+    }
+}
+
+// One tile over one chain of k: a[i][at + k * step] is element (i, k) of A, b a packed panel.
+INLINE void tile(float* to, int64_t row, int add, int64_t K, const float* const a[ROWS],
+                 int64_t at, int64_t step, const float* b, int vectors, int rows, int n) {
+    lanes sum[ROWS][VECTORS];
+    const float* from[ROWS];
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++) {
+        from[i] = a[i];
 #pragma GCC unroll 3
         for (int j = 0; j < vectors; j++) {
             sum[i][j] = (lanes){0};
         }
     }
 #pragma GCC unroll 1
-    for (int64_t k = 0; k < K; k++, b += COLUMNS) {
+    for (; K > 0; K--, b += COLUMNS, at += step) {
         lanes bk[VECTORS];
 #pragma GCC unroll 3
         for (int j = 0; j < vectors; j++) {
@@ -96,64 +116,72 @@ INLINE void tile_sums(lanes sum[ROWS][VECTORS], int vectors, int64_t K,
         }
 #pragma GCC unroll 8
         for (int i = 0; i < ROWS; i++) {
-            lanes ak = every(a[i][k * step]);
+            lanes ak = every(from[i][at]);
 #pragma GCC unroll 3
             for (int j = 0; j < vectors; j++) {
                 sum[i][j] += ak * bk[j];
             }
         }
     }
-}
-
-// One vector of sums into out; `first` and `last` block of k, the first n lanes exist.
-INLINE void finish(const Target* out, lanes x, int64_t i, int64_t j, int n, int first, int last) {
-    int64_t at = i * out->row + j;
-    if (!first || out->add) {
-        x += load(out->at + at, n);
-    }
-    if (last && out->bias) {
-        x += load(out->bias + j, n);
-    }
-    if (last && out->slope) {
-        x *= gelu_slope_of(load(out->slope + at, n));
-    }
-    store(out->at + at, x, n);
-    if (last && out->gelu) {
-        store(out->gelu + at, gelu_of(x), n);
-    }
-}
-
-// The tile of out at (i0, j0), rows x vectors, the last vector of n lanes, over one block of k.
-INLINE void tile(const Target* out, int vectors, int64_t K, const float* const a[ROWS],
-                 int64_t step, const float* b, int64_t i0, int64_t j0, int rows, int n, int first,
-                 int last) {
-    lanes sum[ROWS][VECTORS];
-    for (int i = 0; i < rows && (!first || out->add); i++) {  // needed when the sums are done
-        for (int j = 0; j < vectors; j++) {
-            __builtin_prefetch(out->at + (i0 + i) * out->row + j0 + j * LANES, 1, 2);
-        }
-    }
-    tile_sums(sum, vectors, K, a, step, b);
-    for (int i = 0; i < rows; i++) {
-#pragma GCC unroll 3
-        for (int j = 0; j < vectors; j++) {
-            int some = j < vectors - 1 ? LANES : n;
-            finish(out, sum[i][j], i0 + i, j0 + j * LANES, some, first, last);
-        }
-    }
-}
-
-// The same for any number of columns up to COLUMNS.
-INLINE void any_tile(const Target* out, int64_t columns, int64_t K, const float* const a[ROWS],
-                     int64_t step, const float* b, int64_t i0, int64_t j0, int rows, int first,
-                     int last) {
-    int n = (int)((columns - 1) % LANES) + 1;
-    if (columns > (VECTORS - 1) * LANES) {
-        tile(out, VECTORS, K, a, step, b, i0, j0, rows, n, first, last);
-    } else if (columns > LANES) {
-        tile(out, VECTORS > 1 ? 2 : 1, K, a, step, b, i0, j0, rows, n, first, last);
+    if (add) {
+        tile_store(to, row, 1, sum, vectors, rows, n);
     } else {
-        tile(out, 1, K, a, step, b, i0, j0, rows, n, first, last);
+        tile_store(to, row, 0, sum, vectors, rows, n);
+    }
+}
+
+// Functions of their own, so that the loop's pointers find registers.
+#define TILE(name, vectors)                                                                      \
+    static __attribute__((noinline, unused)) void name(                                          \
+        float* to, int64_t row, int add, int64_t K, const float* const a[ROWS], int64_t at,      \
+        int64_t step, const float* b, int rows, int n) {                                         \
+        tile(to, row, add, K, a, at, step, b, vectors, rows, n);                                 \
+    }
+TILE(tile_1, 1)
+TILE(tile_2, VECTORS > 1 ? 2 : 1)
+TILE(tile_all, VECTORS)
+
+// What the target asks for beyond the product, on a tile that has just been stored.
+static void finish(const Target* out, int64_t i0, int64_t j0, int rows, int64_t columns) {
+    for (int i = 0; i < rows; i++) {
+        for (int64_t j = j0; j < j0 + columns; j += LANES) {
+            int64_t at = (i0 + i) * out->row + j, left = j0 + columns - j;
+            lanes x = load(out->at + at, left);
+            if (out->bias) {
+                x += load(out->bias + j, left);
+            }
+            if (out->slope) {
+                x *= gelu_slope_of(load(out->slope + at, left));
+            }
+            store(out->at + at, x, left);
+            if (out->gelu) {
+                store(out->gelu + at, gelu_of(x), left);
+            }
+        }
+    }
+}
+
+// The tile of out at (i, j), of any number of rows and columns up to ROWS and COLUMNS, over one
+// block of k, in chains of at most CHAIN terms; `first` and `last` of the blocks.
+static void any_tile(const Target* out, int64_t i, int64_t j, int rows, int64_t columns,
+                     int64_t K, const float* const a[ROWS], int64_t step, const float* b,
+                     int first, int last) {
+    float* to = out->at + i * out->row + j;
+    int n = (int)((columns - 1) % LANES) + 1, add = !first || out->add;
+    for (int r = 0; r < rows && add; r++) {  // needed when the sums are done
+        for (int c = 0; c < columns; c += LANES) {
+            __builtin_prefetch(to + r * out->row + c, 1, 2);
+        }
+    }
+    int64_t chain = K > 0 ? ceil_div(K, ceil_div(K, CHAIN)) : 1, k = 0;
+    do {  // once even where K is 0: the tile becomes 0
+        (columns > (VECTORS - 1) * LANES ? tile_all : columns > LANES ? tile_2 : tile_1)(
+            to, out->row, add, least(chain, K - k), a, k * step, step, b + k * COLUMNS, rows, n);
+        add = 1;
+        k += chain;
+    } while (k < K);
+    if (last && (out->bias || out->slope || out->gelu)) {
+        finish(out, i, j, rows, columns);
     }
 }
 
@@ -264,11 +292,7 @@ static void multiply_block(const Target* out, Matrix A, const float* bp, float* 
         for (int64_t j = 0; j < N; j += COLUMNS) {
             int64_t columns = least(COLUMNS, N - j);
             const float* b = bp + j * K;
-            if (packed) {
-                any_tile(out, columns, K, a, ROWS, b, i, j0 + j, rows, first, last);
-            } else {
-                any_tile(out, columns, K, a, 1, b, i, j0 + j, rows, first, last);
-            }
+            any_tile(out, i, j0 + j, rows, columns, K, a, packed ? ROWS : 1, b, first, last);
         }
     }
 }
