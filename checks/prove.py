@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
+from hypothesis.errors import Unsatisfiable
 
 from checks import laws, memory_checks
 from checks.cases import Case, parse
@@ -97,11 +98,11 @@ def examine(subject: Subject, case: Case, memory: bool = True, law: bool = True)
     for check in wanted:
         subject.phase = PHASES.get(check.__name__, check.__name__)
         check(trial, first)
-    subject.phase = "gate"
+    subject.phase = "launch"
 
 
 def _spine(subject: Subject, shapes: Shapes, tier: Tier, seed: int, families) -> None:
-    spine, trivial = shapes.spine(), {t.name for t in subject.contract.inputs}
+    spine, trivial = shapes.spine(), None
     for case in shapes.cases(seed, families):
         if not subject.applies(case.sizes):
             subject.ledger.not_run["cases where this configuration does not apply"] += 1
@@ -110,15 +111,12 @@ def _spine(subject: Subject, shapes: Shapes, tier: Tier, seed: int, families) ->
         plain = case.family == "randn"
         examine(subject, case, plain and name in tier.memory, plain and name in tier.laws)
         if plain:
-            trivial &= laws.trivial(Trial(subject, case))
-    for name in trivial:
+            found = laws.trivial(Trial(subject, case))
+            trivial = found if trivial is None else trivial & found
+    for name in trivial or ():
         subject.ledger.refuse(Fault("nothing_trivial", name, f"{name}: found the same number "
                                     "throughout in every case; expected values that matter",
                                     float("inf"), ""))
-    if not subject.ledger.examples["gate"]:
-        subject.ledger.refuse(Fault("shapes", "", f"no shape tried satisfies the needs "
-                                    f"{' and '.join(subject.version.needs)}", float("inf"), "",
-                                    subject.parameters))
 
 
 def _self_tests(subject: Subject, shapes: Shapes, seed: int) -> None:
@@ -155,7 +153,24 @@ def _drawn(subject: Subject, shapes: Shapes, count: int, seed: int, families) ->
         else:
             subject.ledger.not_run["cases where this configuration does not apply"] += 1
 
-    every()
+    try:
+        every()
+    except Unsatisfiable:
+        subject.ledger.not_run["drawn cases: none satisfies what the version needs"] += 1
+
+
+def _one(subject: Subject, case: Case) -> None:
+    if subject.applies(case.sizes):
+        examine(subject, case)
+    else:
+        subject.ledger.not_run["cases where this configuration does not apply"] += 1
+
+
+def _something_ran(ledger: Ledger, version: Version) -> None:
+    """A version to which no case applies is refused: nothing was checked."""
+    if not ledger.examples["gate"]:
+        message = f"no shape tried satisfies the needs {' and '.join(version.needs)}"
+        ledger.refuse(Fault("shapes", "", message, float("inf"), ""))
 
 
 def shrunk(subject: Subject, fault: Fault, contract: Contract, shapes: Shapes) -> Fault:
@@ -206,7 +221,7 @@ def prove(version: Version, contract: Contract, device, tier: str = "fast", seed
         for number, parameters in enumerate(choices):
             subject = Subject(version, contract, device, parameters, ledger, say)
             if case is not None:
-                examine(subject, parse(case, contract))
+                _one(subject, parse(case, contract))
                 continue
             if TIERS[tier].spine:
                 _spine(subject, shapes, TIERS[tier], seed, families)
@@ -214,6 +229,7 @@ def prove(version: Version, contract: Contract, device, tier: str = "fast", seed
                 _self_tests(subject, shapes, seed)
             count = TIERS[tier].others if number else TIERS[tier].drawn
             _drawn(subject, shapes, count, seed, families)
+        _something_ran(ledger, version)
     except Enough:
         pass
     if shrink and ledger.faults and not target:

@@ -70,7 +70,7 @@ class Subject:
                  ledger: Ledger, say: Callable[[str], None] = lambda text: None):
         self.version, self.contract, self.device = version, contract, device
         self.parameters, self.ledger, self.say = dict(parameters), ledger, say
-        self.phase = "gate"  # the check that runs now, for the place of a crash
+        self.phase = "launch"  # the check that runs now, for the place of a crash
         self._stages: dict[tuple, Stage] = {}
 
     def claims(self, word: str) -> bool:
