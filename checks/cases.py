@@ -27,6 +27,10 @@ HUGE = 1 << 22  # elements from which families are made in float32
 WORK = 1 << 21  # product of all axes
 
 
+class CaseError(ValueError):
+    """A text that names no case of an operation."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One input to one operation. `axes` in order of appearance in the contract."""
@@ -52,20 +56,22 @@ class Case:
 def parse(text: str, contract: Contract) -> Case:
     """The case that `text` prints, with or without the operation's name in front."""
     parts = [part for part in text.split(":") if part != contract.name]
-    axes: dict[str, int] = {}
+    axes: dict[str, str] = {}
     rest = {"seed": "0", "family": "randn"}
     for part in parts:
         pairs = re.findall(r"(\w+)=([\w.+-]+)", part)
         if pairs and pairs[0][0] in rest:
             rest[pairs[0][0]] = pairs[0][1]
         else:
-            axes.update((name, int(size)) for name, size in pairs)
+            axes.update(pairs)
     wanted = axes_of(contract)
-    if set(axes) != set(wanted) or min(axes.values()) < 1 or rest["family"] not in FAMILIES:
+    numbers = [*axes.values(), rest["seed"]]
+    if (set(axes) != set(wanted) or not all(number.isdecimal() for number in numbers)
+            or not all(map(int, axes.values())) or rest["family"] not in FAMILIES):
         example = ",".join(f"{name}=3" for name in wanted)
-        raise ValueError(f"found the case '{text}'; expected '{example}:seed=0:family=randn', all "
+        raise CaseError(f"found the case '{text}'; expected '{example}:seed=0:family=randn', all "
                          f"sizes from 1, with a family of {', '.join(FAMILIES)}")
-    ordered = tuple((name, axes[name]) for name in wanted)
+    ordered = tuple((name, int(axes[name])) for name in wanted)
     return Case(contract.name, ordered, int(rest["seed"]), rest["family"])
 
 

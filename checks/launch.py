@@ -86,12 +86,14 @@ class Stage:
 
     def run(self, inputs: Mapping, *, starts: Mapping | None = None, fill: str = "nan",
             guard: str = "nan", shifts: Mapping | None = None, calls: int = 1,
-            skip: int = 0) -> Result:
+            skip: int = 0, inplace: Mapping[str, str] | None = None) -> Result:
         """Launches `calls` times on the same memory. `starts`: what Sum outputs hold before;
-        `skip`: bytes between the start of the device's region and the image."""
+        `skip`: bytes between the start of the device's region and the image; `inplace`: outputs
+        that lie on an input."""
         image, places = self.image(inputs, starts or {}, fill, guard, shifts or {})
+        lies_on = inplace or {}
         base = _region(self.device, skip + image.nbytes + ALIGN) + skip
-        addresses = {name: base + 4 * at for name, at in places.items()}
+        addresses = {n: base + 4 * places[lies_on.get(n, n)] for n in places}
         consts = {name: inputs[name] for name in self.contract.consts if name in inputs}
         self.device.write(base, image)
         call = self.kernel.bind(addresses, consts)
@@ -99,18 +101,21 @@ class Stage:
             call()
         self.device.synchronize()
         after = self.device.read(base, image.shape, "uint32")
-        outputs = {t.name: after[places[t.name]:places[t.name] + self.counts[t.name]]
-                   .view(self.types[t.name]).reshape(self.shapes[t.name])
-                   for t in self.contract.outputs}
-        return Result(outputs, self._changed(image, after, places))
+        outputs = {}
+        for name in (tensor.name for tensor in self.contract.outputs):
+            at = places[lies_on.get(name, name)]
+            words_of = after[at:at + self.counts[name]].view(self.types[name])
+            outputs[name] = words_of.reshape(self.shapes[name])
+        return Result(outputs, self._changed(image, after, places, set(lies_on.values())))
 
-    def _changed(self, before, after, places) -> list[tuple[str, str, str]]:
-        """What changed that the kernel had no right to: inputs, and words between buffers."""
+    def _changed(self, before, after, places, given_up) -> list[tuple[str, str, str]]:
+        """What changed that the kernel had no right to: inputs, and words between buffers.
+        `given_up`: inputs that an output lies on."""
         faults, end = [], 0
         for name, at in sorted(places.items(), key=lambda place: place[1]):
             stop = at + self.counts[name]
             tensor = self.contract.by_name.get(name)
-            if tensor is not None and tensor.access == "in":
+            if tensor is not None and tensor.access == "in" and name not in given_up:
                 wrong = _differing(before, after, at, stop)
                 if wrong.size:
                     place = [int(i) for i in np.unravel_index(wrong[0] - at, self.shapes[name])]

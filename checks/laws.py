@@ -1,8 +1,8 @@
 """What must hold of an operation whatever its values: laws, exactness, and inputs worth trying.
 
 No operation is known by name. Rows are independent along the batch axis of the contract; which
-outputs scale with which inputs, and which elements depend on which, is asked of the explicit
-function in float64, and the kernel has to answer alike.
+outputs scale with which inputs is asked of the explicit function in float64, and the kernel has to
+answer alike (so does reach.py with what depends on what).
 """
 
 from collections.abc import Mapping
@@ -10,23 +10,17 @@ from functools import cache
 
 import numpy as np
 
-from checks import cases, gate, known
+from checks import cases, gate, known, reach
 from checks.cases import Case
 from checks.launch import Result
+from checks.reach import floats
 from checks.trial import Trial
 from ported import contract as contracts
 from ported.contract import Contract, Tensor
 
 BATCH = ("N", "B", "S")  # the axis along which rows do not know of each other
-TIME = "T"  # what comes later has no influence
 STEP = 1e-5  # of a central difference
-DEPENDS = 1e-9  # of the largest element: what moves by more depends on what was moved
 DEGREES = (0, 1, 2)
-
-
-def _floats(inputs: Mapping) -> list[str]:
-    return [name for name, value in inputs.items()
-            if isinstance(value, np.ndarray) and value.dtype.kind == "f"]
 
 
 def _taken(tensor: Tensor, array: np.ndarray, axis: str, index: np.ndarray) -> np.ndarray:
@@ -105,7 +99,7 @@ def scaling(trial: Trial, first: Result) -> None:
     if not trial.subject.claims("deterministic"):
         trial.ledger.not_run["laws: scaling bit for bit: not claimed deterministic"] += 1
         return
-    for name in _floats(trial.inputs):
+    for name in floats(trial.inputs):
         degrees = _degrees(trial, name)
         if not degrees:
             continue
@@ -117,74 +111,6 @@ def scaling(trial: Trial, first: Result) -> None:
                         f"twice {name} must give {2**degree} times {output}")
 
 
-_REACH: dict[tuple[Case, str], tuple] = {}
-
-
-def _reach(trial: Trial, name: str) -> tuple[tuple, dict, dict]:
-    """A random element of `name`; per output, which elements must turn NaN with it and which must
-    not change at all. Between them lies what float64's own rounding leaves undecided. Asked at
-    numbers of size one, where no exponential underflows and hides what depends on what."""
-    key = (trial.case, name)
-    if key not in _REACH:
-        random = np.random.default_rng([trial.case.seed, len(name)])
-        inputs = {**trial.inputs, **{n: _of_size_one(trial.inputs[n])
-                                     for n in _floats(trial.inputs)}}
-        array, value = inputs[name], cases.explicit(trial.contract, inputs)
-        at = tuple(int(random.integers(n)) for n in array.shape)
-
-        def outputs(value: float) -> dict[str, np.ndarray]:
-            changed = array.astype(np.float64)
-            changed[at] = value
-            return cases.explicit(trial.contract, {**inputs, name: changed})
-
-        x = float(array[at])
-        near, far, gone = outputs(x + 0.5), outputs(1000 * x + 1), outputs(np.nan)
-        must, spared = {}, {}
-        for tensor in trial.contract.outputs:
-            o = tensor.name
-            moved = np.maximum(np.abs(near[o] - value[o]), np.abs(far[o] - value[o]))
-            must[o] = np.isnan(gone[o]) & (moved > DEPENDS * np.abs(value[o]).max(initial=0))
-            elsewhere = _other_times(tensor, trial.contract.by_name[name], at, value[o].shape)
-            spared[o] = (near[o] == value[o]) & (far[o] == value[o]) & (
-                ~np.isnan(gone[o]) | elsewhere)
-        _REACH[key] = at, must, spared
-    return _REACH[key]
-
-
-def _of_size_one(array: np.ndarray) -> np.ndarray:
-    size = np.sqrt(np.mean(np.square(array, dtype=np.float64)))
-    return array / (2 * size) if size else array
-
-
-def _other_times(output: Tensor, planted: Tensor, at: tuple, shape: tuple) -> np.ndarray:
-    """Elements at another position in time than `at`, where 0 * NaN in float64 excuses nothing."""
-    if TIME not in output.axes or TIME not in planted.axes:
-        return np.zeros(shape, bool)
-    times = np.arange(shape[output.axes.index(TIME)]) != at[planted.axes.index(TIME)]
-    places = [-1 if axis == TIME else 1 for axis in output.axes]
-    return np.broadcast_to(times.reshape(places), shape)
-
-
-def spread(trial: Trial, first: Result) -> None:
-    """One NaN reaches what depends on its place and nothing else: the future not the past."""
-    for name in _floats(trial.inputs):
-        at, must, spared = _reach(trial, name)
-        poisoned = trial.inputs[name].copy()
-        poisoned[at] = np.nan
-        found = trial.run({**trial.inputs, name: poisoned})
-        trial.ledger.ran("laws")
-        for output, got in found.outputs.items():
-            wrong = (must[output] & ~np.isnan(got)) | (spared[output] & np.isnan(got))
-            if trial.subject.claims("deterministic"):
-                wrong |= spared[output] & (got != first.outputs[output])
-            if wrong.any():
-                place = tuple(int(i) for i in np.argwhere(wrong)[0])
-                expected = ("NaN" if must[output][place] else
-                            f"{first.outputs[output][place]:.9g} as before")
-                trial.refuse("laws", output, f"{output}{list(place)}: with {name}{list(at)} = NaN: "
-                             f"found {got[place]:.9g}, expected {expected}; {wrong.sum()} elements")
-
-
 def adjoint(trial: Trial, first: Result) -> None:
     """<J v, u> = <v, J' u>: the explicit forward's derivative against the kernel's backward."""
     drawn, contract = trial.known.drawn, trial.contract
@@ -193,7 +119,7 @@ def adjoint(trial: Trial, first: Result) -> None:
         return
     forward = contracts.of(f"{contract.operation}_forward")
     random = np.random.default_rng(trial.case.seed)
-    found = {n[1:]: v for n, v in first.outputs.items() if n[1:] in _floats(drawn.forward)}
+    found = {n[1:]: v for n, v in first.outputs.items() if n[1:] in floats(drawn.forward)}
     steps = {n: random.standard_normal(v.shape) for n, v in found.items()}
 
     def moved(size: float) -> dict[str, np.ndarray]:
@@ -233,6 +159,8 @@ def exact(trial: Trial, first: Result) -> None:
     """Whole numbers whose sums float32 holds: the truth itself, with no rounding to excuse."""
     if trial.case.family != "integer":
         return
+    if not _whole_outputs(trial.contract.name):
+        trial.ledger.not_run["exact: no output is made of sums and products alone"] += 1
     starts = trial.known.starts(trial.contract)
     for before, result in (({}, first), (starts, trial.run(starts=starts) if starts else None)):
         for name in _whole_outputs(trial.contract.name) & set(before or first.outputs):
@@ -275,4 +203,4 @@ def self_test(contract: Contract, case: Case) -> dict[str, str]:
     return _SELF_TESTS[case]
 
 
-LAWS = (rows, scaling, spread, adjoint, three_ways)
+LAWS = (rows, scaling, reach.spread, adjoint, three_ways)

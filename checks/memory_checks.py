@@ -9,10 +9,12 @@ from checks import known
 from checks.launch import FILLS, Result
 from checks.trial import Trial
 from ported import device as devices
+from ported.binding import product
 
 OFFSETS = range(1, 16)
-THREADS = (1, 2, 3)
+THREADS = (1, 2, 3, 7)
 REPEATS = 12
+MANY = 400  # launches in a row without a look between
 
 
 def base(trial: Trial) -> Result:
@@ -103,6 +105,21 @@ def sequence(trial: Trial, first: Result) -> None:
     for _ in range(REPEATS):
         again = trial.run()
     trial.same("sequence", first, again, f"launch {REPEATS + 6} of the same")
+    if product(size for _, size in case.axes) < 1 << 14:
+        trial.run(calls=MANY)
+        trial.same("sequence", first, trial.run(), f"after {MANY} launches more")
+
+
+def inplace(trial: Trial, first: Result) -> None:
+    """An output that the version says may lie on an input gives the same there."""
+    pairs = trial.subject.version.inplace
+    if not pairs:
+        trial.ledger.not_run["inplace: not claimed"] += 1
+        return
+    for pair in [*({output: source} for output, source in pairs.items()), pairs]:
+        again = trial.run(inplace=pair)
+        shown = ", ".join(f"{output} on {source}" for output, source in pair.items())
+        trial.same("inplace", first, again, f"with {shown}")
 
 
 def threads(trial: Trial, first: Result) -> None:
@@ -127,4 +144,4 @@ def with_threads(device, count: int):
     return _DEVICES[key]
 
 
-EXAMINE = (poison, accumulate, guards, pointers, sequence, threads)
+EXAMINE = (poison, inplace, accumulate, guards, pointers, sequence, threads)

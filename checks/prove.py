@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis.errors import Unsatisfiable
 
-from checks import laws, memory_checks
+from checks import laws, memory_checks, reach
 from checks.cases import Case, parse
 from checks.shapes import HOME, SPINE, Shapes, families_of, smaller
 from checks.trial import Enough, Fault, Ledger, Subject, Trial
@@ -28,10 +28,10 @@ from ported.source import Version
 CHECKS = {
     "poison": 1, "accumulate": 1, "frozen": 1, "guards": 1, "shapes": 1, "pointers": 1, "values": 1,
     "exact": 1, "gate": 1, "self_test": 1, "laws": 1, "three_ways": 1, "nothing_trivial": 1,
-    "claims": 1, "sequence": 1,
+    "claims": 1, "sequence": 1, "inplace": 1,
 }
 PHASES = {"quick": "gate", "threads": "claims", "three_ways": "three_ways",
-          **{law.__name__: "laws" for law in (laws.rows, laws.scaling, laws.spread, laws.adjoint)}}
+          **{law.__name__: "laws" for law in (laws.rows, laws.scaling, reach.spread, laws.adjoint)}}
 SHRINK_SECONDS = 4.0
 SELF_TESTS = 5  # cases within which every decoy must have been rejected
 

@@ -53,7 +53,8 @@ def test_a_printed_case_is_the_same_case(name, data):
         assert first[tensor.name].dtype == (np.int32 if tensor.role == "I32" else np.float32)
 
 
-@pytest.mark.parametrize("text", ["N=3", "N=3,C=0", "N=3,C=4:family=luck", "N=3,C=4,K=2", "all"])
+@pytest.mark.parametrize("text", ["N=3", "N=3,C=0", "N=3,C=4:family=luck", "N=3,C=4,K=2", "all",
+                                  "N=x,C=4", "N=3,C=4:seed=-1"])
 def test_a_case_that_is_none(text):
     with pytest.raises(ValueError, match="expected 'N=3,C=3:seed=0:family=randn'"):
         cases.parse(text, CONTRACTS["layernorm_forward"])
@@ -101,7 +102,17 @@ def test_the_same_seed_gives_the_same_proof():
 def test_every_check_has_run_on_a_backward():
     proof = proof_of(select.read("layernorm_backward_01")[0]).as_dict()
     assert list(proof["checks"]) == list(evidence.current_checks()) == list(prove.CHECKS)
-    assert all(check["examples"] for check in proof["checks"].values()), proof["checks"]
+    idle = {name for name, check in proof["checks"].items() if not check["examples"]}
+    assert idle == {"inplace"} and "inplace: not claimed" in proof["not_run"]
+
+
+def test_an_output_that_may_lie_on_an_input(tmp_path):
+    """Layernorm reads a row before it writes it, except where `out` is cleared first."""
+    text = layernorm("//@ dtype", "//@ inplace out=inp\n//@ dtype")
+    right = proof_of(version_of(tmp_path, text))
+    assert right.verdict == "proved" and right.ledger.examples["inplace"]
+    wrong = proof_of(version_of(tmp_path, text.replace("float sum = 0", "y[0] = 0; float sum = 0")))
+    assert set(wrong.ledger.refused) == {"inplace"}
 
 
 @pytest.mark.parametrize("offset", [-GUARD, -1, 10, 9 + GUARD])

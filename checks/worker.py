@@ -144,7 +144,7 @@ def main(answers: int, status: str) -> None:
             answer = _judge(json.loads(line), lambda text: os.pwrite(
                 file, text.encode()[:STATUS].ljust(STATUS), 0), cache)
         except Exception as error:  # whatever it is, it is an answer, and the next job comes
-            expected = type(error).__module__.startswith("ported")
+            expected = type(error).__module__.startswith(("ported", "checks.cases"))
             message = str(error) if expected else traceback.format_exc()
             answer = _unjudged("error", message)
         os.write(answers, json.dumps(answer).encode() + b"\n")
