@@ -29,7 +29,8 @@ INLINE void times_panels(float* out, int64_t row, int add, const float* const a[
                          int rows) {
     Target target = {.at = out, .row = row, .add = add};
     for (int64_t d = 0; d < D; d += part_of(D), panels += T * COLUMNS) {
-        any_tile(&target, 0, d, rows, least(part_of(D), D - d), K, a, step, panels, 1, 1);
+        any_tile(&target, 0, d, rows, least(part_of(D), D - d), K, a, step, panels, 1, 1,
+                 NULL);
     }
 }
 
@@ -38,7 +39,8 @@ INLINE void score(float* scores, int64_t row, const float* const a[ROWS], const 
                   int64_t keys, int64_t D, int rows) {
     Target target = {.at = scores, .row = row};
     for (int64_t s = 0; s < keys; s += COLUMNS) {
-        any_tile(&target, 0, s, rows, least(COLUMNS, keys - s), D, a, 1, columns + s * D, 1, 1);
+        any_tile(&target, 0, s, rows, least(COLUMNS, keys - s), D, a, 1, columns + s * D, 1, 1,
+                 NULL);
     }
 }
 
