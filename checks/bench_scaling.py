@@ -67,7 +67,8 @@ def main() -> int:
         start = time.perf_counter()
         executor = executor_of(size, 4, 64, machine)
         seconds = time.perf_counter() - start
-        print(f"  {size:6} {executor.plan.nbytes / 2**20:8.0f} MiB planned in {seconds * 1e3:6.0f} ms")
+        planned = executor.plan.nbytes / 2**20
+        print(f"  {size:6} {planned:8.0f} MiB planned in {seconds * 1e3:6.0f} ms")
         executor.close()
     return 0
 
