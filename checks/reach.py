@@ -1,8 +1,8 @@
 """What depends on what: one NaN, and one infinity, planted in every input.
 
 Which elements depend on an element of an input is asked of the explicit function in float64, by
-moving that element. The kernel's NaN must reach all of them and nothing else, bit for bit: so the future
-does not reach the past, a row not its neighbour, a padding column nothing at all.
+moving that element. The kernel's NaN must reach all of them and nothing else, bit for bit: so the
+future does not reach the past, a row not its neighbour, a padding column nothing at all.
 """
 
 from collections.abc import Mapping
@@ -30,8 +30,8 @@ _REACH: dict[tuple, tuple[dict, dict, dict]] = {}
 
 def reach(trial: Trial, name: str, at: tuple) -> tuple[dict, dict, dict]:
     """Per output: which elements turn NaN with element `at` of the input `name`, which do not
-    change at all, and which turn infinite with +Inf. What float64's own rounding leaves undecided is in
-    none. Asked at numbers of size one, where no exponential underflows and hides a dependence."""
+    change at all, and which turn infinite with +Inf. What float64's own rounding leaves undecided is
+    in none. Asked at numbers of size one, where no exponential underflows and hides a dependence."""
     key: tuple[Case, str, tuple] = (trial.case, name, at)
     if key in _REACH:
         return _REACH[key]

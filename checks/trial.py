@@ -14,7 +14,7 @@ from ported.source import Version
 
 KEPT_FAULTS = 40
 ROOM = 8.0  # over the gate's rule against stock: a sum of 768 terms, one after another, is honest
-# Few distinct numbers: stock may be exact, which obliges nobody, and equal errors do not average out.
+# Few distinct numbers: stock may be exact, which obliges nobody; equal errors do not cancel.
 LUCKY = ("constant", "equal", "onehot", "integer")
 
 
