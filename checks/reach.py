@@ -29,9 +29,10 @@ _REACH: dict[tuple, tuple[dict, dict, dict]] = {}
 
 
 def reach(trial: Trial, name: str, at: tuple) -> tuple[dict, dict, dict]:
-    """Per output: which elements turn NaN with element `at` of the input `name`, which do not
-    change at all, and which turn infinite with +Inf. What float64's own rounding leaves undecided is
-    in none. Asked at numbers of size one, where no exponential underflows and hides a dependence."""
+    """Per output: what turns NaN with element `at` of the input `name`, what does not change at
+    all, and what turns infinite with +Inf. What float64's own rounding leaves undecided is in none
+    of them. Asked at numbers of size one, where no exponential underflows and hides a dependence.
+    """
     key: tuple[Case, str, tuple] = (trial.case, name, at)
     if key in _REACH:
         return _REACH[key]
