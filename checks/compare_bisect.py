@@ -68,22 +68,33 @@ def outputs_of(bound: Bound) -> list[str]:
 
 
 def passes_of(program: Program) -> list[str]:
-    """The passes of one training step in order, the norm's among them where it is one."""
-    order = ("zero", "forward", "backward", "norm", "update")
+    """The passes of a training step in order, then those that go forward only."""
+    order = ("zero", "forward", "backward", "norm", "update", "evaluate", "sample")
     return [name for name in order if name in program.passes]
 
 
+def accumulated(runner: Interpreted | Executor) -> None:
+    """Gradients as an earlier micro-batch leaves them, of the moments' size: a kernel that should
+    add to them, and does not, shows."""
+    runner.write("gradients", runner.read("m"))
+
+
 def fed(executor: Executor, state: Mapping[str, np.ndarray], every: bool = True,
-        ) -> Iterator[Judged]:
+        only: str | None = None) -> Iterator[Judged]:
     """Every step on the reference's inputs; with `every` off, one step of each kernel and shape.
 
-    `state`: what parameters, moments, inputs and numbers hold before the step of training.
+    `state`: what parameters, moments, inputs and numbers hold before the step of training. `only`:
+    the one operation to judge.
     """
     reference, seen = _reference(executor.program, state), set()
     for name in passes_of(executor.program):
+        if name == "forward":
+            accumulated(reference)
         for k, bound in enumerate(executor.steps(name)):
             key = shape_key(bound.step.op, bound.axes or {})
-            if bound.contract and (every or key not in seen):
+            if only not in (None, bound.step.op):
+                pass
+            elif bound.contract and (every or key not in seen):
                 seen.add(key)
                 yield from _alone(executor, reference, name, k, bound)
             elif not bound.contract and every:
@@ -104,6 +115,7 @@ def _alone(executor: Executor, reference: Interpreted, name: str, k: int,
            bound: Bound) -> Iterator[Judged]:
     program, contract = executor.program, bound.contract
     given: dict[str, np.ndarray] = {}
+    executor.ruin()  # a step must not live on what another left behind
     for tensor in contract.tensors:
         view = bound.step.args[tensor.name]
         whole = reference.tensors[view.buffer].numpy()
@@ -114,6 +126,7 @@ def _alone(executor: Executor, reference: Interpreted, name: str, k: int,
         given[tensor.name] = narrow.reshape(tensor.shape(bound.axes))
     executor.run_step(name, k)
     yield from _judged(executor, contract, bound, given)
+    yield from _frozen(executor, contract, bound, given)
 
 
 def _put(executor: Executor, view: View, array: np.ndarray) -> None:
@@ -144,6 +157,20 @@ def _judged(executor: Executor, contract: Contract, bound: Bound,
             yield Judged("fed", bound, tensor.name, ratio, message)
 
 
+def _frozen(executor: Executor, contract: Contract, bound: Bound,
+            given: Mapping[str, np.ndarray]) -> Iterator[Judged]:
+    """Inputs that the step has changed, of those that no output may lie on."""
+    covered = {bound.step.args[tensor.name].buffer for tensor in contract.outputs}
+    covered |= {bound.step.args[name].buffer for name in bound.choice.version.inplace.values()}
+    for tensor in contract.inputs:
+        view = bound.step.args[tensor.name]
+        if view.buffer not in covered:
+            left = rows(executor.program, executor.read(view.buffer), view)
+            changed = left.tobytes() != given[tensor.name].tobytes()
+            if changed:
+                yield Judged("fed", bound, tensor.name, float("inf"), "the step changed its input")
+
+
 def _picked(contract: Contract, bound: Bound) -> np.ndarray | None:
     """Rows to judge of a large operation that takes them one by one; None for all."""
     axis = ROWS.get(contract.name)
@@ -172,6 +199,9 @@ def free(executor: Executor, state: Mapping[str, np.ndarray]) -> Iterator[Judged
     for name, value in state.items():
         executor.write(name, value)
     for name in passes_of(program):
+        if name == "forward":
+            for each in (truth, narrow, executor):
+                accumulated(each)
         executor.enter(name)
         for k, bound in enumerate(executor.steps(name)):
             executor.run_step(name, k)

@@ -87,7 +87,7 @@ def draw(path: Path, judged: list[Judged], losses: list[float], title: str) -> P
                       linewidth=1, label=name)
         axes.set_yscale("log")
         axes.set_ylabel(f"relative error, {family}")
-        axes.legend(frameon=False, loc="lower right", fontsize=9)
+        axes.legend(loc="lower right", fontsize=9, edgecolor="none", framealpha=0.9)
     below[-1].set_xlabel("step")
     for axes in (top, *below):
         axes.grid(color="#e4e8ee", linewidth=0.8)

@@ -195,11 +195,14 @@ class Executor:
         """The steps of a pass, each with its kernel."""
         return list(self._bound[name])
 
+    def ruin(self) -> None:
+        """NaN in every activation and all scratch: the whole transient part."""
+        self.device.fill(self._base + self.plan.permanent, self.plan.transient, 0xFF)
+
     def enter(self, name: str) -> None:
-        """What `run` does before the first step: NaN everywhere in a poisoned transient part."""
+        """What `run` does before the first step: ruins a poisoned part that nothing is kept in."""
         if self.poison and name in self._fresh:
-            start = self._base + self.plan.permanent
-            self.device.fill(start, self.plan.transient, 0xFF)
+            self.ruin()
 
     def run(self, name: str) -> None:
         """Replays a pass. Returns when the device has done it."""
