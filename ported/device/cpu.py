@@ -171,7 +171,9 @@ class Cpu:
         group = Path("/sys/fs/cgroup")
         try:
             limit = int((group / "memory.max").read_text())
-            return min(free, limit - int((group / "memory.current").read_text()))
+            words = (group / "memory.stat").read_text().split()
+            kept = int(words[words.index("inactive_file") + 1])  # cache that gives way
+            return min(free, limit - int((group / "memory.current").read_text()) + kept)
         except (OSError, ValueError):  # no such file, or no limit: "max"
             return free
 
