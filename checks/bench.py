@@ -241,13 +241,13 @@ def parts(profiled: dict[str, list]) -> dict[str, tuple[float, int]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="operations by name or glob; leaves out the step")
+    parser.add_argument("--only", default="", help="operations by name or glob, without the step")
     parser.add_argument("--step", action="store_true", help="the training step alone")
     parser.add_argument("--steps", type=int, default=7, help="steps of each side (default 7)")
     parser.add_argument("--tune", action="store_true", help="measure for the trainer's choice")
     parser.add_argument("--write", action="store_true", help="keep timings as committed evidence")
     parser.add_argument("--size", default="", help="model size (default gpt2; with --tune: tiny)")
-    parser.add_argument("--B", type=int, default=0, help="batch (default 4; with --tune: train.py's)")
+    parser.add_argument("--B", type=int, default=0, help="batch (default 4; --tune: train.py's)")
     parser.add_argument("--T", type=int, default=0, help="length (default 64)")
     parser.add_argument("--threads", type=int, default=0, help="OpenMP threads (default: all)")
     arguments = parser.parse_args()

@@ -1,0 +1,80 @@
+"""README's commands run: as they stand where that is quick, else with flags that make them small."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = ["--steps", "2", "--batch", "2", "--sequence-length", "16", "--eval-sequences", "2"]
+# Of each command what is put behind it here, or why it is not run from a test.
+BEHIND = {
+    "make train": [*SMALL, "--sample-tokens", "4"],
+    "make test": "this is it",
+    "make test-all": "it holds this test",
+    "make verify": [],
+    "make bench": ["--only", "residual_forward"],
+    "make bench ARGS=--write": "it writes into the tree",
+    "make docs": "it writes into the tree; whether it would is tested below",
+    "make tune": "it changes what this user's trainer chooses",
+    "make help": [],
+    "train.py --help": [],
+    "train.py --data": "my.txt is the reader's own",
+    "train.py --model": "a step of 124 million parameters: `make bench` times it",
+    "compare.py": SMALL[:6],
+    "compare.py --bisect": SMALL[:6],
+    "compare.py a/log.jsonl": "test_compare.py compares logs",
+}
+
+
+def commands() -> list[str]:
+    """The commands in README's indented blocks and in its prose, without comments."""
+    text = (ROOT / "README.md").read_text()
+    found = re.findall(r"^ {4}((?:make|\.venv/bin/python) .*)$", text, re.M)
+    found += re.findall(r"`(make [^`]+)`", text)
+    plain = (re.sub(r" {2,}#.*| +# .*", "", line).replace(".venv/bin/python ", "").strip()
+             for line in found)
+    return list(dict.fromkeys(line for line in plain if "`" not in line))
+
+
+def kind(command: str) -> str:
+    """The longest key of BEHIND that the command begins with."""
+    return max((key for key in BEHIND if command.startswith(key)), key=len, default="")
+
+
+def recipe(command: str, target: Path) -> list[str]:
+    """What the command runs, with this Python, small, its runs under `target`."""
+    behind = BEHIND[kind(command)]
+    if command.startswith("make"):
+        dry = subprocess.run([*shlex.split(command), "-n", "-o", ".venv/ready"], cwd=ROOT,
+                             capture_output=True, text=True, check=True).stdout
+        lines = [line for line in dry.splitlines() if "python " in line and "-m venv" not in line]
+        words = shlex.split(lines[-1]) if lines else shlex.split(command)
+    else:
+        words = [sys.executable, *shlex.split(command)]
+    words = [sys.executable if word == ".venv/bin/python" else word for word in words]
+    out = ["--out", str(target)] if words[1:2] in (["train.py"], ["compare.py"]) else []
+    return [*words, *behind, *(out if "--help" not in words else [])]
+
+
+def test_every_command_is_known_here():
+    unknown = [command for command in commands() if not kind(command)]
+    assert len(commands()) > 8 and not unknown, f"README has commands that no test runs: {unknown}"
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if isinstance(BEHIND.get(kind(c)), list)])
+def test_command_runs(command, tmp_path):
+    words = recipe(command, tmp_path)
+    result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert result.returncode == 0, f"{shlex.join(words)}\n{result.stdout}\n{result.stderr}"
+    assert result.stdout.strip()
+
+
+def test_generated_parts_are_todays():
+    from checks import docs
+
+    text = docs.README.read_text()
+    assert docs.generated(text) == text, "write them with `make docs`"
