@@ -6,7 +6,12 @@
     pytest --all                                     all tests and all kernels
 """
 
+import os
+
 import pytest
+
+# Two thread pools, PyTorch's and the kernels', share the cores here: who waits must not spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 KERNELS = "test_kernels.py"
 

@@ -84,7 +84,7 @@ def torch_side(size: str, B: int, T: int, threads: int):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return float(loss)
+        return float(loss.detach())
 
     return step, {}
 
