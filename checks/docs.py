@@ -30,7 +30,8 @@ def quoted(timing: dict | None) -> tuple[str, str, str]:
     seconds = timing["seconds"]
     time = f"{seconds * 1e3:.2f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.1f} us"
     peer = timing.get("peer_seconds")
-    return (time, f"{timing['share']:.0%} {timing['roof']}",
+    share = "in cache" if timing["roof"] == "cache" else f"{timing['share']:.0%} {timing['roof']}"
+    return (time, share,
             f"{peer / seconds:.2f}x" if peer else "")
 
 
