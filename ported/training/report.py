@@ -1,5 +1,6 @@
 """What the terminal shows of a run. It may round; the log does not."""
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -47,12 +48,14 @@ def next_steps(run: Path, step: int) -> str:
     """What to type after a run that has come to `step`."""
     if not step:
         return f"nothing trained yet: python train.py --resume {run} --steps 1000"
+    inside = Path(sys.prefix).name == ".venv" and not os.environ.get("VIRTUAL_ENV")
     return "\n".join([
-        "what next:",
+        "what next" + (" (first: . .venv/bin/activate)" if inside else "") + ":",
         f"  go on            python train.py --resume {run} --steps {2 * step}",
         "  is it right?     python compare.py",
         f"  other settings   python train.py --init-from {run}/checkpoints/step_{step:08d} "
         "--learning-rate 3e-4",
         "  a larger model   python train.py --model d6 --sequence-length 128",
         "  your own text    python train.py --data my.txt",
+        "  a GPU            not yet: CUDA kernels are the project's next chapter",
     ])
