@@ -87,19 +87,26 @@ def test_evaluation_between_steps_changes_no_bit(cpu):
 
 
 def test_micro_batches_agree(cpu):
-    """8 x 1 and 1 x 8 differ by the order of float32 sums and no more."""
+    """8 x 1 and 1 x 8 are as near to float64 as the interpreter is in float32, within 4 times."""
+    import torch
+
     small, large = gpt2("test", B=1, T=16, fuse="all"), gpt2("test", B=8, T=16, fuse="all")
     eight = runs.batches(small, 8)
     one = [(np.concatenate([tokens for tokens, _ in eight]),
             np.concatenate([targets for _, targets in eight]))]
-    left = {}
-    for program, micro in ((small, eight), (large, one)):
-        runner = Executor(program, cpu, runs.kernels(program, cpu))
+
+    def left(runner, micro):
         runs.load(runner, runs.weights("test"))
         loss = runs.train_step(runner, micro, 1, 1e-3)
-        left[program.sizes["B"]] = {"losses": np.array(loss), **{
-            name: runner.read(name) for name in LEARNED}}
-    assert max(strays(left[1], left[8]).values()) < 2e-6
+        return {"losses": np.array(loss), **{name: runner.read(name) for name in LEARNED}}
+
+    truth = left(runs.Interpreted(large), one)
+    allowed = strays(left(runs.Interpreted(large, torch.float32), one), truth)
+    for program, micro in ((small, eight), (large, one)):
+        found = strays(left(Executor(program, cpu, runs.kernels(program, cpu)), micro), truth)
+        wrong = {name: (found[name], allowed[name]) for name in found
+                 if not found[name] <= 4 * allowed[name] + 2**-23}
+        assert not wrong, f"{len(micro)} micro-batches (found, float32 interpreter): {wrong}"
 
 
 def test_sample_writes_the_rows_of_one_sequence(cpu):
