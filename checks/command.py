@@ -20,6 +20,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="fast; deep: more of it; seeds: drawn cases alone, for many --seeds")
     parser.add_argument("--seed", type=int, default=0, help="of every random number")
     parser.add_argument("--seeds", type=int, default=1, help="so many seeds in a row, from --seed")
+    parser.add_argument("--spread", action="store_true",
+                        help="with --seeds: each seed on one version, in turn, not on every one")
     parser.add_argument("--case", help="one case, as printed: 'N=1,C=3:seed=5:family=randn'")
     parser.add_argument("--write", action="store_true",
                         help="write into golden/evidence instead of the user's cache directory")
@@ -52,16 +54,18 @@ def main(arguments: list[str] | None = None) -> int:
         names, reused = _wanted(options, device)
     except select.NoSuchKernel as error:
         raise SystemExit(f"--kernel: {error}") from None
+    seeds = range(options.seed, options.seed + options.seeds)
+    jobs = [(name, seed) for name in names for seed in seeds]
+    if options.spread and names:
+        jobs = [(names[k % len(names)], seed) for k, seed in enumerate(seeds)]
     proofs, bad = {}, 0
     with Worker() as worker:
-        for name in names:
-            for seed in range(options.seed, options.seed + options.seeds):
-                proof = _prove(worker, name, device, options, seed)
-                proofs[name] = proof
-                bad += proof["verdict"] != "proved"
+        for name, seed in jobs:
+            proofs[name] = _prove(worker, name, device, options, seed)
+            bad += proofs[name]["verdict"] != "proved"
     for reason in report.not_run(proofs):
         print(f"did not run: {reason}")
-    print(f"proved {len(proofs) * options.seeds - bad}, refused {bad}, reused {reused} proofs")
+    print(f"proved {len(jobs) - bad}, refused {bad}, reused {reused} proofs")
     return 1 if bad or not (proofs or reused) else 0
 
 
