@@ -27,7 +27,7 @@ def pytest_addoption(parser):
 
 
 class Kernels:
-    """What this session proves: chosen once, counted as it runs."""
+    """What this run of pytest proves: chosen once, counted as it runs."""
 
     def __init__(self, config):
         from checks import select
