@@ -7,8 +7,9 @@ AdamW moves an element by its gradient's sign, and where that gradient is noise 
 The bound of a measure at a step is the most that any stray had shown by then, times FACTOR *
 chance, and a unit in the last place of what is measured.
 `chance` is how far one stray exceeds all others somewhere: the most in a measure's family of
-(one stray) / (largest of the rest); a run too short to show it takes what 100 steps of the default
-model show. FACTOR 2 is what the gate allows a kernel against stock.
+(one stray) / (largest of the rest), and no less than what 100 steps of the default model showed of
+that family (LEAST_CHANCE), since a short run has too few points to show it. FACTOR 2 is what the
+gate allows a kernel against stock.
 """
 
 import math
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 FACTOR = 2.0
-LEAST_CHANCE = 1.9
+LEAST_CHANCE = {"loss": 1.35, "norm": 1.55, "parameters": 1.9, "m": 1.9, "v": 1.9}
 ULP = 2.0**-23
 TRIMMED = 100
 FAMILIES = ("loss", "norm", "parameters", "m", "v")
@@ -111,7 +112,7 @@ class Band:
 
     def chances(self) -> dict[str, float]:
         """By family: how far one stray exceeds the others, at worst."""
-        found = dict.fromkeys(FAMILIES, LEAST_CHANCE)
+        found = dict(LEAST_CHANCE)
         for point, most in zip(self.points, self.most(), strict=True):
             first, second = sorted(most)[-1], sorted(most)[-2]
             ratio = (first + point.floor) / (second + point.floor) if second + point.floor else 1.0

@@ -27,7 +27,8 @@ def written(tmp_path_factory):
 
 
 def test_transformers_loads_a_checkpoint(written):
-    torch = pytest.importorskip("torch")
+    import torch
+
     transformers = pytest.importorskip("transformers", reason="extra `interop`, not installed")
     model, report = transformers.GPT2LMHeadModel.from_pretrained(written, output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
@@ -42,7 +43,6 @@ def test_transformers_loads_a_checkpoint(written):
 @pytest.mark.parametrize("shard", ["5GB", "2KB"])
 @pytest.mark.parametrize("prefix", [True, False])
 def test_transformers_folder_is_read(tmp_path, shard, prefix):
-    pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers", reason="extra `interop`, not installed")
     settings = transformers.GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=30, n_positions=6,
                                        bos_token_id=29, eos_token_id=29)
@@ -110,7 +110,7 @@ def test_cut_short_names_what_is_lost(written, tmp_path, left, part):
 
 
 def test_type_that_numpy_lacks(tmp_path):
-    torch = pytest.importorskip("torch")
+    import torch
     from safetensors.torch import save_file
 
     parameters = {n: torch.zeros(hugging_face.file_shape(n, s, 30), dtype=torch.bfloat16)
