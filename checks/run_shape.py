@@ -18,7 +18,7 @@ from checks.cases import Case, axes_of
 from checks.known import forget
 from checks.trial import Ledger, Subject, Trial
 from ported import device as devices
-from ported.device.cpu import NotApplicable
+from ported.device import NotApplicable
 
 SEGMENTS = 1 << 15
 FAMILY = "unit"

@@ -75,6 +75,11 @@ class Contract:
         return tuple(found)
 
     @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that its tensors have."""
+        return tuple(dict.fromkeys(tensor.role for tensor in self.tensors))
+
+    @property
     def inputs(self) -> tuple[Tensor, ...]:
         return tuple(t for t in self.tensors if t.access in ("in", "inout"))
 

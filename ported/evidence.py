@@ -25,6 +25,7 @@ from pathlib import Path
 from ported import source
 from ported.contract import ROOT, Contract
 from ported.device.cpu import FLAGS, cache_directory
+from ported.precision import PRECISIONS
 from ported.source import Version
 
 
@@ -47,7 +48,7 @@ def shape_key(contract_name: str, axes: Mapping[str, int]) -> str:
 
 def meaning(version: Version, contract: Contract) -> str:
     """The key of a proof: source, flags, dtypes and contract, without comments and layout."""
-    flags = " ".join(FLAGS if version.language == "c" else ())
+    flags = " ".join(FLAGS) if version.language == "c" else f"{PRECISIONS}"
     return hashlib.sha256("\n".join([version.digest, contract.digest, flags]).encode()).hexdigest()
 
 
@@ -185,15 +186,17 @@ def choose(wanted: Mapping[str, tuple], contracts: Mapping[str, Contract], devic
     unknown = [name for name in use if name not in versions]
     if unknown:
         raise EvidenceError(f"no version {', '.join(unknown)}; known versions of "
-                            f"{', '.join(sorted(contracts))} lie under ported/c_src")
+                            f"{', '.join(sorted(contracts))} lie under "
+                            f"{source.folder(device.language)}")
     forced = {versions[name].contract_name: versions[name] for name in use}
     chosen, faults = {}, []
     states = {name: status(v, contracts[v.contract_name], device.evidence)
               for name, v in versions.items() if v.contract_name in contracts}
     for key, (name, axes, *_) in wanted.items():
-        integers = {**axes, "threads": device.threads}
+        integers = {**axes, **device.values}
         pool = [forced[name]] if name in forced else [
-            v for v in versions.values() if v.contract_name == name]
+            v for v in versions.values() if v.contract_name == name
+            and v.supports(device.precision, contracts[name].roles)]
         fit = [v for v in pool if not v.unmet_needs(integers | v.configurations()[0])]
         proved = [v for v in fit if states[v.name] in ("proved", "stale")]
         if proved:

@@ -22,6 +22,7 @@ from ported import binding, contract, memory
 from ported.contract import Contract
 from ported.device import Device
 from ported.evidence import Choice, shape_key
+from ported.precision import decode, encode
 from ported.source import DTYPES
 from reference.program import Program, Step
 
@@ -95,6 +96,7 @@ class Executor:
         inplace = {b.place: b.choice.version.inplace for bounds in self._bound.values()
                    for b in bounds if b.choice and b.choice.version.inplace}
         self.plan = memory.plan(program, scratch=scratch, inplace=inplace,
+                                roles=device.precision.dtypes,
                                 available=device.available())
         self._base = device.allocate(self.plan.nbytes)
         self._free = weakref.finalize(self, device.free, self._base)
@@ -103,8 +105,7 @@ class Executor:
         self._fresh = {name for name in program.passes if not self.plan.live_into(name)}
         for name, runs in program.tables.items():
             counts, values = zip(*runs, strict=True)
-            dtype = memory.ROLES[program.buffers[name].role]
-            self.write(name, np.repeat(np.array(values, dtype), counts))
+            self.write(name, np.repeat(np.array(values), counts))
 
     def _choose(self, kernels: Mapping[str, Choice]) -> dict[str, list[Bound]]:
         """Every step with its choice: by shape key first, then by the contract's name."""
@@ -173,15 +174,16 @@ class Executor:
 
     def _form(self, name: str) -> tuple[tuple[int, ...], str]:
         buffer = self.program.buffers[name]
-        return buffer.shape, memory.ROLES[buffer.role]
+        return buffer.shape, self.device.precision.dtypes[buffer.role]
 
     def buffer(self, name: str) -> np.ndarray:
-        """The buffer's memory itself, on a device whose memory the host can see."""
+        """The buffer's memory itself, as it lies there; for devices whose memory the host sees."""
         return self.device.array(self.address(name), *self._form(name))
 
     def read(self, name: str) -> np.ndarray:
-        """A copy of a buffer."""
-        return self.device.read(self.address(name), *self._form(name))
+        """A copy of a buffer; bfloat16 as the float32 numbers that it holds."""
+        address, (shape, dtype) = self.address(name), self._form(name)
+        return decode(self.device.read(address, shape, dtype), dtype)
 
     def write(self, name: str, array) -> None:
         """Fills a buffer; ExecutorError where `array` has another number of elements."""
@@ -189,7 +191,7 @@ class Executor:
         array = np.asarray(array)
         if array.size != binding.product(shape):
             raise ExecutorError(f"write {name}: found shape {array.shape}, expected {shape}")
-        self.device.write(self.address(name), np.ascontiguousarray(array, dtype))
+        self.device.write(self.address(name), encode(array, dtype))
 
     def steps(self, name: str) -> list[Bound]:
         """The steps of a pass, each with its kernel."""

@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ported.precision import FLOAT32
 from ported.source import DTYPES
 from reference.program import TRAINING, Buffer, Program, Step
 
 ALIGNMENT = 256
-ROLES = {"F": "float32", "R": "float32", "P": "float32", "G": "float32", "F32": "float32",
-         "I32": "int32"}
 Place = tuple[str, int]  # a pass and the number of a step in it
 Lives = dict[str, tuple[int, int]]  # by sequence: the first and the last step
 
@@ -282,7 +281,7 @@ def _first_to_last(order, lives: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 def plan(program: Program, *, scratch: Mapping[Place, Mapping[str, int]] | None = None,
          inplace: Mapping[Place, Mapping[str, str]] | None = None,
-         roles: Mapping[str, str] = ROLES, available: int | None = None) -> Plan:
+         roles: Mapping[str, str] = FLOAT32.dtypes, available: int | None = None) -> Plan:
     """The plan of a program whose steps need `scratch` (bytes by part) and may work `inplace`.
 
     `roles` gives each role's dtype. Raises PlanError for a read before a write, and for a plan

@@ -6,34 +6,31 @@ Directives are the lines that begin with `//@` (in a Python version file, `#@`).
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from ported import expressions
-from ported.contract import DIRECTIONS, ROLES, ROOT
+from ported.contract import DIRECTIONS, ROOT
+from ported.directives import (
+    CLAIMS,
+    DTYPES,
+    KNOWN,
+    Directives,
+    Launch,
+    Scratch,
+    SourceError,
+    directive_lines,
+)
+from ported.precision import Precision
 
-KNOWN = {
-    "block": "block 128 256", "tune": "tune R 1 2 4", "static": "static C D",
-    "grid": "grid ceil_div(N, block)", "shared": "shared C * 4",
-    "launch": "launch fn grid=.. block=.. shared=.. cluster=..",
-    "scratch": 'scratch part F32["P C"] zeroed', "needs": "needs C % 4 == 0",
-    "inplace": "inplace dinp=dout", "dtype": "dtype F=bfloat16 R=float32 | all=float32",
-    "flags": "flags -O3", "claims": "claims deterministic batch_invariant",
-    "reject": "reject CHECK: reason (wrong kernels only)",
-}
-CLAIMS = ("deterministic", "batch_invariant", "float32", "no_tf32", "no_atomics")
-DTYPES = {"float32": 4, "bfloat16": 2, "int32": 4}
 C_TYPES = {"float32": {"float"}, "bfloat16": {"uint16_t", "__nv_bfloat16"},
            "int32": {"int", "int32_t"}}
 SOURCES = {".c": "c_src", ".cu": "cuda_src"}
-DEVICE_VALUES = ("threads",)
+DEVICE_VALUES = ("threads", "multiprocessors", "shared_limit")
 _FILE = re.compile(rf"({'|'.join(DIRECTIONS)})_(\d\d)_(\w+)\.(c|cu|py)")
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
-
-
-class SourceError(ValueError):
-    """A version file that cannot be read; the message says file, line, found and expected."""
 
 
 @dataclass(frozen=True)
@@ -44,27 +41,6 @@ class Parameter:
     ctype: str
     pointer: bool
     const: bool
-
-
-@dataclass(frozen=True)
-class Scratch:
-    """Temporary memory: role, axes as expressions, and whether it starts as zeros."""
-
-    name: str
-    role: str
-    axes: tuple[str, ...]
-    zeroed: bool
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One launch of a version: the function, and grid, block, shared, cluster as expressions."""
-
-    function: str
-    grid: str = "1"
-    block: str = "1"
-    shared: str = "0"
-    cluster: str = "1"
 
 
 @dataclass(frozen=True)
@@ -87,6 +63,7 @@ class Version:
     claims: tuple[str, ...]
     launches: tuple[Launch, ...]
     parameters: dict[str, tuple[Parameter, ...]]
+    products: str = "float32"
     reject: str | None = None
     text: str = field(default="", repr=False)
 
@@ -113,6 +90,13 @@ class Version:
         choice = choice or self.dtypes[0]
         return choice.get(role, choice.get("all", "float32"))
 
+    def supports(self, precision: Precision, roles: Iterable[str]) -> bool:
+        """Whether a dtype line of the file gives `roles` the dtypes of `precision`, and `products`
+        rounds no factor further than `precision` lets it."""
+        fits = any(all(self.dtype_of(role, choice) == precision.dtypes[role] for role in roles)
+                   for choice in self.dtypes)
+        return fits and self.products in ("float32", precision.products)
+
     def configurations(self) -> list[dict[str, int]]:
         """Every combination of block and tune values, the file's first ones first."""
         choices: list[dict[str, int]] = [{}]
@@ -128,7 +112,7 @@ class Version:
     @cached_property
     def meaning(self) -> str:
         """Source without comments and layout, headers of the project's own inlined, directives."""
-        own = sorted(f"@{line}" for _, line in _directive_lines(self.text, self.path)
+        own = sorted(f"@{line}" for _, line in directive_lines(self.text, self.path)
                      if not line.startswith("reject"))
         return "\n".join([*own, *_code_lines(self.text, self.path.parent, set())])
 
@@ -155,108 +139,6 @@ def _code_lines(text: str, folder: Path, seen: set[Path]) -> list[str]:
         elif words and header is None:
             lines.append(words)
     return lines
-
-
-def _directive_lines(text: str, path: Path) -> list[tuple[int, str]]:
-    mark = "#@" if path.suffix == ".py" else "//@"
-    return [(number, line.strip()[len(mark):].strip())
-            for number, line in enumerate(text.splitlines(), 1) if line.strip().startswith(mark)]
-
-
-class _Directives:
-    """Collects directives; every mistake names file, line, what was found and what is known."""
-
-    def __init__(self, path: Path, text: str):
-        self.path = path
-        self.words: dict[str, list[tuple[int, str]]] = {}
-        for number, line in _directive_lines(text, path):
-            word, _, rest = line.partition(" ")
-            if word not in KNOWN:
-                raise self.fail(number, f"directive '{word}'", f"one of {', '.join(KNOWN)}")
-            self.words.setdefault(word, []).append((number, rest.strip()))
-
-    def fail(self, line: int, found: str, expected: str) -> SourceError:
-        return SourceError(f"{self.path}:{line}: found {found}; expected {expected}")
-
-    def lines(self, word: str) -> list[tuple[int, str]]:
-        return self.words.get(word, [])
-
-    def integers(self, line: int, words: list[str], like: str) -> tuple[int, ...]:
-        if not words or not all(word.isdigit() for word in words):
-            raise self.fail(line, f"'{' '.join(words)}'", f"integers, as in '{like}'")
-        return tuple(int(word) for word in words)
-
-    def expression(self, line: int, text: str) -> str:
-        try:
-            expressions.parse(text)
-        except expressions.ExpressionError as error:
-            raise self.fail(line, str(error), "integer arithmetic over axes") from None
-        return text
-
-    def dtypes(self) -> tuple[dict[str, str], ...]:
-        choices = []
-        for line, rest in self.lines("dtype") or [(1, "all=float32")]:
-            for alternative in rest.split("|"):
-                choice = dict(pair.split("=", 1) for pair in alternative.split() if "=" in pair)
-                wrong = [k for k, v in choice.items()
-                         if k not in (*ROLES, "all") or v not in DTYPES]
-                if not choice or wrong:
-                    raise self.fail(line, f"dtype '{alternative.strip()}'",
-                                    f"ROLE=DTYPE with {', '.join(ROLES)} and {', '.join(DTYPES)}")
-                choices.append(choice)
-        return tuple(choices)
-
-    def scratch(self) -> tuple[Scratch, ...]:
-        found = []
-        for line, rest in self.lines("scratch"):
-            match = re.fullmatch(r'(\w+) (\w+)\["([^"]+)"\]( zeroed)?', rest)
-            if not match or match.group(2) not in ROLES:
-                raise self.fail(line, f"'{rest}'", KNOWN["scratch"])
-            axes = _split_axes(match.group(3))
-            for axis in axes:
-                self.expression(line, axis)
-            found.append(Scratch(match[1], match[2], axes, bool(match[4])))
-        return tuple(found)
-
-    def tune(self) -> dict[str, tuple[int, ...]]:
-        found = {}
-        for line, rest in self.lines("tune"):
-            name, *values = rest.split()
-            found[name] = self.integers(line, values, KNOWN["tune"])
-        return found
-
-    def launches(self, function: str) -> tuple[Launch, ...]:
-        found = []
-        for line, rest in self.lines("launch"):
-            name, *pairs = rest.split()
-            settings = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-            if len(settings) != len(pairs) or set(settings) - {"grid", "block", "shared",
-                                                               "cluster"}:
-                raise self.fail(line, f"'{rest}'", KNOWN["launch"] + " (no spaces inside)")
-            found.append(Launch(name, **{k: self.expression(line, v)
-                                         for k, v in settings.items()}))
-        if found:
-            return tuple(found)
-        one = {word: self.expression(line, rest) for word in ("grid", "shared")
-               for line, rest in self.lines(word)}
-        return (Launch(function, block="block" if self.lines("block") else "1", **one),)
-
-    def claims(self) -> tuple[str, ...]:
-        found = tuple(word for _, rest in self.lines("claims") for word in rest.split())
-        for line, rest in self.lines("claims"):
-            for word in rest.split():
-                if word not in CLAIMS:
-                    raise self.fail(line, f"claim '{word}'", f"one of {', '.join(CLAIMS)}")
-        return found
-
-    def inplace(self) -> dict[str, str]:
-        return dict(pair.split("=", 1) for _, rest in self.lines("inplace")
-                    for pair in rest.split() if "=" in pair)
-
-
-def _split_axes(text: str) -> tuple[str, ...]:
-    """Axes are parted by spaces; spaces inside parentheses belong to an expression."""
-    return tuple(re.findall(r"(?:[^\s(]|\([^)]*\))+", text))
 
 
 def _parameters(path: Path, text: str, function: str) -> tuple[Parameter, ...]:
@@ -301,7 +183,7 @@ def read(path: Path, operation: str | None = None, direction: str | None = None)
     direction = direction or shape.group(1)
     operation = operation or path.parent.name
     text = path.read_text()
-    directives = _Directives(path, text)
+    directives = Directives(path, text)
     launches = directives.launches(f"{operation}_{direction}")
     functions = dict.fromkeys(launch.function for launch in launches)
     parameters = ({} if path.suffix == ".py" else
@@ -316,13 +198,19 @@ def read(path: Path, operation: str | None = None, direction: str | None = None)
                     for v in directives.integers(line, rest.split(), KNOWN["block"])),
         needs=tuple(directives.expression(line, rest) for line, rest in directives.lines("needs")),
         static=joined["static"], flags=joined["flags"], inplace=directives.inplace(),
-        claims=directives.claims(), launches=launches, parameters=parameters,
+        claims=directives.claims(), products=directives.products(), launches=launches,
+        parameters=parameters,
         reject=next((rest for _, rest in directives.lines("reject")), None), text=text)
+
+
+def folder(language: str) -> str:
+    """Where versions of a language lie: c, or cu (Python files, vendor libraries, among them)."""
+    return "ported/c_src" if language == "c" else "cuda_src"
 
 
 def read_all(root: Path = ROOT, language: str = "c") -> dict[str, Version]:
     """Every version of the tree by name; numbers must run from 01 without a gap."""
-    base = root / "ported" / "c_src" if language == "c" else root / "cuda_src"
+    base = root / folder(language)
     found: dict[str, Version] = {}
     numbers: dict[str, list[int]] = {}
     for path in sorted(base.glob("*/*.*")):
@@ -339,3 +227,7 @@ def read_all(root: Path = ROOT, language: str = "c") -> dict[str, Version]:
             raise SourceError(f"{base}: {name} has the numbers {used}; expected 1 to {len(used)} "
                               "without a gap")
     return found
+
+
+__all__ = ["CLAIMS", "C_TYPES", "DEVICE_VALUES", "DTYPES", "KNOWN", "Launch", "Parameter",
+           "Scratch", "SourceError", "Version", "read", "read_all"]

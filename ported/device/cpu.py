@@ -21,7 +21,8 @@ import numpy as np
 
 from ported import binding, expressions
 from ported.contract import ROOT, Contract
-from ported.device import DeviceError
+from ported.device import DeviceError, applicable
+from ported.precision import FLOAT32
 from ported.source import Version
 
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fopenmp", "-fno-math-errno",
@@ -131,6 +132,7 @@ class Cpu:
 
     name = "cpu"
     language = "c"
+    precision = FLOAT32
 
     def __init__(self, threads: int | None = None):
         self.threads = threads or len(os.sched_getaffinity(0))
@@ -138,6 +140,11 @@ class Cpu:
         self.processor = f"{_cpuinfo('model name')} {instruction_set()[1]}"
         self._regions: dict[int, mmap.mmap] = {}
         self._libraries: dict[Path, ctypes.CDLL] = {}
+
+    @property
+    def values(self) -> dict[str, int]:
+        """What directives may name besides axes and parameters."""
+        return {"threads": self.threads}
 
     @property
     def identity(self) -> dict[str, str]:
@@ -200,26 +207,27 @@ class Cpu:
              parameters: Mapping[str, int]) -> CpuKernel:
         """`version` compiled and bound to `axes`; SourceError where `needs` do not hold."""
         binding.check(version, contract)
-        integers = {**axes, **parameters, "threads": self.threads}
-        unmet = version.unmet_needs(integers)
-        if unmet:
-            bound = ", ".join(f"{name}={value}" for name, value in integers.items())
-            raise NotApplicable(f"{version.name} needs {' and '.join(unmet)}; found {bound}")
+        integers = {**axes, **parameters, **self.values}
+        applicable(version, contract, self, integers)
         defines = {**parameters, **{axis: axes[axis] for axis in version.static}}
         path = compile_library(version, defines)
         if path not in self._libraries:
             self._libraries[path] = ctypes.CDLL(str(path))
         return CpuKernel(version, contract, integers, self._libraries[path])
 
+    def replay(self, calls):
+        """One call that makes all `calls` in order."""
+        return partial(_in_order, tuple(calls))
+
     def synchronize(self) -> None:
         """Calls return when their work is done."""
 
 
-class NotApplicable(ValueError):
-    """A version whose `needs` do not hold at these shapes; never replaced silently."""
-
-
-def open(threads: int | None = None) -> Cpu:  # noqa: A001
-    """The cpu device; raises DeviceError where there is no compiler."""
+def open(threads: int | None = None, precision: str = "float32") -> Cpu:  # noqa: A001
+    """The cpu device; raises DeviceError where there is no compiler, and for a precision that C
+    files do not have."""
+    if precision != "float32":
+        raise DeviceError(f"the cpu device computes in float32; found the precision {precision}; "
+                          "take --device cuda or emulated")
     compiler()
     return Cpu(threads)

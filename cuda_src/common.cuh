@@ -1,0 +1,91 @@
+// What every CUDA version shares: the types of the roles, numbers to float and back, 16-byte
+// packets, reductions over a warp and a block. This file and ptx.cuh hold the only inline PTX.
+#pragma once
+#include <cuda_bf16.h>
+#include <math.h>
+#include <stdint.h>
+
+// Roles as types (F activations, R residual stream, P parameters, G their gradients); the run says
+// which (ported/precision.py). Without a run, as for a reader's own nvcc, they are float32.
+#ifndef ROLE_F
+#define ROLE_F float
+#define ROLE_R float
+#define ROLE_P float
+#define ROLE_G float
+#endif
+using F = ROLE_F;
+using R = ROLE_R;
+using P = ROLE_P;
+using G = ROLE_G;
+
+// Shared memory whose size the launch says: DYNAMIC_SHARED(float, row); row[i] = ..
+// Aligned to 128 bytes. One a kernel; the pointer may be divided by hand.
+#ifndef EMULATED
+#define DYNAMIC_SHARED(type, name)                                  \
+    extern __shared__ __align__(128) unsigned char dynamic_shared[]; \
+    type* name = reinterpret_cast<type*>(dynamic_shared)
+#endif
+
+constexpr unsigned FULL = 0xffffffffu;  // a shuffle mask: all 32 lanes
+
+__device__ inline float to_float(float x) { return x; }
+__device__ inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+template <class T> __device__ inline T from_float(float x);
+template <> __device__ inline float from_float<float>(float x) { return x; }
+template <> __device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float x) {
+    return __float2bfloat16_rn(x);
+}
+
+// 16 bytes of T at once: 4 floats or 8 bfloat16. Addresses must be multiples of 16.
+template <class T> struct alignas(16) Packet {
+    static constexpr int size = 16 / sizeof(T);
+    T at[size];
+};
+template <class T> __device__ inline Packet<T> load_packet(const T* from) {
+    return *reinterpret_cast<const Packet<T>*>(from);
+}
+template <class T> __device__ inline void store_packet(T* to, const Packet<T>& packet) {
+    *reinterpret_cast<Packet<T>*>(to) = packet;
+}
+// The same for data that is read or written once: it should not push others out of the L2.
+template <class T> __device__ inline Packet<T> load_packet_once(const T* from) {
+    int4 bits = __ldcs(reinterpret_cast<const int4*>(from));
+    return reinterpret_cast<const Packet<T>&>(bits);
+}
+template <class T> __device__ inline void store_packet_once(T* to, const Packet<T>& packet) {
+    __stcs(reinterpret_cast<int4*>(to), reinterpret_cast<const int4&>(packet));
+}
+
+// Sums and maxima over the 32 lanes of a warp; every lane gets the result. A butterfly: the order
+// of additions is the same in every lane and every run.
+__device__ inline float warp_sum(float x) {
+    for (int away = 16; away > 0; away /= 2) x += __shfl_xor_sync(FULL, x, away);
+    return x;
+}
+// NaN wins, as in the mathematics (fmaxf would drop it).
+__device__ inline float max_nan(float a, float b) { return a > b || isnan(a) ? a : b; }
+__device__ inline float warp_max(float x) {
+    for (int away = 16; away > 0; away /= 2) x = max_nan(x, __shfl_xor_sync(FULL, x, away));
+    return x;
+}
+
+// Over all threads of a block of whole warps; every thread gets the result. `room`: 32 floats of
+// shared memory. Ends with a barrier, so that `room` may be used again at once.
+__device__ inline float block_sum(float x, float* room) {
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    x = warp_sum(x);
+    if (lane == 0) room[warp] = x;
+    __syncthreads();
+    x = warp_sum(lane < warps ? room[lane] : 0.0f);
+    __syncthreads();
+    return x;
+}
+__device__ inline float block_max(float x, float* room) {
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    x = warp_max(x);
+    if (lane == 0) room[warp] = x;
+    __syncthreads();
+    x = warp_max(lane < warps ? room[lane] : -INFINITY);
+    __syncthreads();
+    return x;
+}

@@ -1,0 +1,70 @@
+"""Which dtype each role has in a run, and how numbers of that dtype cross to the host.
+
+    float32    everything
+    tf32       the same memory; matrix products may round their factors to TF32
+    bfloat16   activations, residual stream and parameters in bfloat16; gradients of parameters,
+               statistics, losses and optimizer state in float32
+
+NumPy has no bfloat16: it is carried as its upper 16 bits, uint16.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+NUMPY = {"float32": np.float32, "bfloat16": np.uint16, "int32": np.int32}
+
+
+class PrecisionError(ValueError):
+    """A precision that does not exist, or that a device cannot do."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """`dtypes` by role; `products`: to what the factors of a matrix product may be rounded."""
+
+    name: str
+    dtypes: Mapping[str, str]
+    products: str = "float32"
+
+
+def _roles(low: str) -> dict[str, str]:
+    return {"F": low, "R": low, "P": low, "G": "float32", "F32": "float32", "I32": "int32"}
+
+
+PRECISIONS = {
+    "float32": Precision("float32", _roles("float32")),
+    "tf32": Precision("tf32", _roles("float32"), "tf32"),
+    "bfloat16": Precision("bfloat16", _roles("bfloat16"), "bfloat16"),
+}
+FLOAT32 = PRECISIONS["float32"]
+
+
+def of(name: str) -> Precision:
+    """The precision called `name`; PrecisionError names the known ones."""
+    if name not in PRECISIONS:
+        raise PrecisionError(f"no precision '{name}'; known: {', '.join(PRECISIONS)}")
+    return PRECISIONS[name]
+
+
+def encode(array, dtype: str) -> np.ndarray:
+    """An array as it lies in memory: rounded to nearest, ties to even; NaN stays NaN."""
+    if dtype != "bfloat16":
+        return np.ascontiguousarray(array, NUMPY[dtype])
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16
+    is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
+    return np.where(is_nan, (bits >> 16) | 0x40, rounded).astype(np.uint16)
+
+
+def decode(array: np.ndarray, dtype: str) -> np.ndarray:
+    """What lies in memory as NumPy's own numbers: bfloat16 as float32, exactly."""
+    if dtype != "bfloat16":
+        return array
+    return (array.astype(np.uint32) << 16).view(np.float32)
+
+
+def rounded(array, dtype: str) -> np.ndarray:
+    """The numbers of `array` that `dtype` can hold, as float32 (integers as they are)."""
+    return decode(encode(array, dtype), dtype)
