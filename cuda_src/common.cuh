@@ -47,6 +47,10 @@ template <class T> __device__ inline Packet<T> load_packet(const T* from) {
 template <class T> __device__ inline void store_packet(T* to, const Packet<T>& packet) {
     *reinterpret_cast<Packet<T>*>(to) = packet;
 }
+// Whether packets may be read and written at every one of these addresses.
+template <class... T> __device__ inline bool is_aligned(const T*... p) {
+    return ((reinterpret_cast<uintptr_t>(p) | ...) % 16) == 0;
+}
 // The same for data that is read or written once: it should not push others out of the L2.
 template <class T> __device__ inline Packet<T> load_packet_once(const T* from) {
     int4 bits = __ldcs(reinterpret_cast<const int4*>(from));
