@@ -1,0 +1,32 @@
+// A thread a row. All rows add to dweight and dbias with plain loads and stores.
+//
+//@ reject sanitizers: rows of one column add at once, and nothing orders them
+//@ block  64
+//@ grid   ceil_div(N, block)
+//@ dtype  all=float32 | F=bfloat16 R=bfloat16 P=bfloat16
+//@ claims deterministic
+#include "common.cuh"
+
+extern "C" __global__ void layernorm_backward(R* dinp, G* dweight, G* dbias, const F* dout,
+                                              const R* inp, const P* weight, const float* mean,
+                                              const float* rstd, int N, int C) {
+    int n = blockIdx.x * blockDim.x + threadIdx.x;
+    if (n >= N) return;
+    const R* x = inp + (size_t)n * C;
+    const F* dy = dout + (size_t)n * C;
+    float dot = 0.0f, sum = 0.0f;
+    for (int c = 0; c < C; c++) {
+        float g = to_float(dy[c]) * to_float(weight[c]);
+        sum += g;
+        dot += g * (to_float(x[c]) - mean[n]) * rstd[n];
+    }
+    for (int c = 0; c < C; c++) {
+        float hat = (to_float(x[c]) - mean[n]) * rstd[n];
+        float g = to_float(dy[c]) * to_float(weight[c]);
+        float d = (g - sum / C - hat * dot / C) * rstd[n];
+        R* place = dinp + (size_t)n * C + c;
+        *place = from_float<R>(to_float(*place) + d);
+        dweight[c] += to_float(dy[c]) * hat;
+        dbias[c] += to_float(dy[c]);
+    }
+}

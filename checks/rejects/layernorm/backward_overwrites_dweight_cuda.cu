@@ -1,0 +1,45 @@
+// Rows for dinp; columns for the parameters, whose gradients are written where they should be
+// added to.
+//
+//@ reject accumulate: = for += in dweight and dbias
+//@ launch layernorm_backward grid=ceil_div(N,64) block=64
+//@ launch columns grid=ceil_div(C,64) block=64
+//@ dtype  all=float32 | F=bfloat16 R=bfloat16 P=bfloat16
+//@ claims deterministic
+#include "common.cuh"
+
+extern "C" __global__ void layernorm_backward(R* dinp, G* dweight, G* dbias, const F* dout,
+                                              const R* inp, const P* weight, const float* mean,
+                                              const float* rstd, int N, int C) {
+    int n = blockIdx.x * blockDim.x + threadIdx.x;
+    if (n >= N) return;
+    const R* x = inp + (size_t)n * C;
+    const F* dy = dout + (size_t)n * C;
+    float dot = 0.0f, sum = 0.0f;
+    for (int c = 0; c < C; c++) {
+        float g = to_float(dy[c]) * to_float(weight[c]);
+        sum += g;
+        dot += g * (to_float(x[c]) - mean[n]) * rstd[n];
+    }
+    for (int c = 0; c < C; c++) {
+        float hat = (to_float(x[c]) - mean[n]) * rstd[n];
+        float g = to_float(dy[c]) * to_float(weight[c]);
+        float d = (g - sum / C - hat * dot / C) * rstd[n];
+        R* place = dinp + (size_t)n * C + c;
+        *place = from_float<R>(to_float(*place) + d);
+    }
+}
+
+extern "C" __global__ void columns(G* dweight, G* dbias, const F* dout, const R* inp,
+                                   const float* mean, const float* rstd, int N, int C) {
+    int c = blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= C) return;
+    float weight_sum = 0.0f, bias_sum = 0.0f;
+    for (int n = 0; n < N; n++) {
+        float dy = to_float(dout[(size_t)n * C + c]);
+        weight_sum += dy * (to_float(inp[(size_t)n * C + c]) - mean[n]) * rstd[n];
+        bias_sum += dy;
+    }
+    dweight[c] = weight_sum;
+    dbias[c] = bias_sum;
+}

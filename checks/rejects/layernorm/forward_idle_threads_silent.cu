@@ -1,0 +1,43 @@
+// A block a row. Threads without a channel write no part; what stood in shared memory is added
+// instead.
+//
+//@ reject sanitizers: reads shared memory that nothing wrote
+//@ block  128
+//@ grid   N
+//@ dtype  all=float32 | F=bfloat16 R=bfloat16 P=bfloat16
+//@ claims deterministic batch_invariant
+#include "common.cuh"
+
+extern "C" __global__ void layernorm_forward(F* out, float* mean, float* rstd, const R* inp,
+                                             const P* weight, const P* bias, int N, int C,
+                                             float eps) {
+    const R* x = inp + (size_t)blockIdx.x * C;
+    F* y = out + (size_t)blockIdx.x * C;
+    __shared__ float room[128];
+    float sum = 0.0f;
+    for (int c = threadIdx.x; c < C; c += blockDim.x) sum += to_float(x[c]);
+    if (threadIdx.x < C) room[threadIdx.x] = sum;
+    __syncthreads();
+    float m = 0.0f;
+    for (int i = 0; i < blockDim.x; i++) m += room[i];
+    m /= C;
+    __syncthreads();
+    sum = 0.0f;
+    for (int c = threadIdx.x; c < C; c += blockDim.x) {
+        float d = to_float(x[c]) - m;
+        sum += d * d;
+    }
+    room[threadIdx.x] = sum;
+    __syncthreads();
+    for (int half = blockDim.x / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) room[threadIdx.x] += room[threadIdx.x + half];
+        __syncthreads();
+    }
+    float r = rsqrtf(room[0] / C + eps);
+    if (threadIdx.x == 0) {
+        mean[blockIdx.x] = m;
+        rstd[blockIdx.x] = r;
+    }
+    for (int c = threadIdx.x; c < C; c += blockDim.x)
+        y[c] = from_float<F>((to_float(x[c]) - m) * r * to_float(weight[c]) + to_float(bias[c]));
+}

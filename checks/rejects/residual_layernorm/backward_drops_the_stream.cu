@@ -1,0 +1,44 @@
+// A thread a row. The gradient that came back along the stream is not passed on.
+//
+//@ reject gate: dres is ignored
+//@ launch residual_layernorm_backward grid=ceil_div(N,64) block=64
+//@ launch columns grid=ceil_div(C,64) block=64
+//@ dtype  all=float32 | F=bfloat16 R=bfloat16 P=bfloat16
+//@ claims deterministic
+#include "common.cuh"
+
+extern "C" __global__ void residual_layernorm_backward(R* dinp1, F* dinp2, const F* dout,
+                                                       const R* dres, const R* res,
+                                                       const P* weight, const float* mean,
+                                                       const float* rstd, int N, int C) {
+    int n = blockIdx.x * blockDim.x + threadIdx.x;
+    if (n >= N) return;
+    size_t at = (size_t)n * C;
+    float dot = 0.0f, sum = 0.0f;
+    for (int c = 0; c < C; c++) {
+        float g = to_float(dout[at + c]) * to_float(weight[c]);
+        sum += g;
+        dot += g * (to_float(res[at + c]) - mean[n]) * rstd[n];
+    }
+    for (int c = 0; c < C; c++) {
+        float hat = (to_float(res[at + c]) - mean[n]) * rstd[n];
+        float g = to_float(dout[at + c]) * to_float(weight[c]);
+        float d = (g - sum / C - hat * dot / C) * rstd[n] + 0.0f * to_float(dres[at + c]);
+        dinp1[at + c] = from_float<R>(d);
+        dinp2[at + c] = from_float<F>(d);
+    }
+}
+
+extern "C" __global__ void columns(G* dweight, G* dbias, const F* dout, const R* res,
+                                   const float* mean, const float* rstd, int N, int C) {
+    int c = blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= C) return;
+    float weight_sum = 0.0f, bias_sum = 0.0f;
+    for (int n = 0; n < N; n++) {
+        float dy = to_float(dout[(size_t)n * C + c]);
+        weight_sum += dy * (to_float(res[(size_t)n * C + c]) - mean[n]) * rstd[n];
+        bias_sum += dy;
+    }
+    dweight[c] += weight_sum;
+    dbias[c] += bias_sum;
+}
