@@ -5,7 +5,8 @@
     executor.run("forward")
     loss = executor.read("losses").mean()
 
-Pointers never change after construction, so a pass is a list of calls that take no arguments.
+Pointers never change after construction, so a pass is a list of calls that take no arguments, and
+the device makes one call of it (`replay`: on cuda a captured graph, elsewhere the calls in order).
 Between passes of training `evaluate` and `sample` may run, but they overwrite activations: never
 between forward and backward.
 """
@@ -20,11 +21,11 @@ import numpy as np
 
 from ported import binding, contract, memory
 from ported.contract import Contract
-from ported.device import Device
+from ported.device import Device, DeviceError
 from ported.evidence import Choice, shape_key
 from ported.precision import decode, encode
 from ported.source import DTYPES
-from reference.program import Program, Step
+from reference.program import Program, Step, View
 
 
 class ExecutorError(ValueError):
@@ -77,14 +78,16 @@ class Executor:
     """A program on a device. `kernels` maps a contract's name, or a `shape_key`, to a Choice.
 
     `poison` fills the transient part with NaN before each pass that takes nothing over from an
-    earlier one: no result may change. `plan` is the memory plan, `kernels` the choice by shape key.
+    earlier one: no result may change. `plain` waits for the device after every single step, so
+    that a fault names its step. `plan` is the memory plan, `kernels` the choice by shape key.
     Raises ExecutorError that lists every step without a kernel or with one that does not fit, and
-    PlanError before anything is allocated.
+    PlanError where the memory does not suffice.
     """
 
     def __init__(self, program: Program, device: Device, kernels: Mapping[str, Choice],
-                 contracts: Mapping[str, Contract] | None = None, *, poison: bool = False):
-        self.program, self.device, self.poison = program, device, poison
+                 contracts: Mapping[str, Contract] | None = None, *, poison: bool = False,
+                 plain: bool = False):
+        self.program, self.device, self.poison, self.plain = program, device, poison, plain
         self.contracts = contracts_of(program) if contracts is None else contracts
         self._bound = self._choose(kernels)
         self.kernels = {shape_key(b.step.op, b.axes): b.choice
@@ -98,14 +101,25 @@ class Executor:
         self.plan = memory.plan(program, scratch=scratch, inplace=inplace,
                                 roles=device.precision.dtypes,
                                 available=device.available())
-        self._base = device.allocate(self.plan.nbytes)
+        self._base = self._allocated()
         self._free = weakref.finalize(self, device.free, self._base)
-        self._calls = {name: [self._call(bound, loaded) for bound in bounds]
+        self._calls = {name: [self._named(bound, self._call(bound, loaded)) for bound in bounds]
                        for name, bounds in self._bound.items()}
+        self._replays: dict[str, Callable[[], object]] = {}
+        self._enqueued: list[str] = []  # passes begun since the device was last waited for
         self._fresh = {name for name in program.passes if not self.plan.live_into(name)}
         for name, runs in program.tables.items():
             counts, values = zip(*runs, strict=True)
             self.write(name, np.repeat(np.array(values), counts))
+
+    def _allocated(self) -> int:
+        try:
+            return self.device.allocate(self.plan.nbytes)
+        except DeviceError as error:
+            from ported.memory_report import refusal
+
+            said = refusal(self.plan, min(self.device.available(), self.plan.nbytes))
+            raise memory.PlanError(f"{said}\nthe driver: {error}") from error
 
     def _choose(self, kernels: Mapping[str, Choice]) -> dict[str, list[Bound]]:
         """Every step with its choice: by shape key first, then by the contract's name."""
@@ -157,6 +171,17 @@ class Executor:
             addresses[part] = self._base + offset
         return loaded[bound.place].bind(addresses, step.consts)
 
+    def _named(self, bound: Bound, call: Callable[[], object]) -> Callable[[], None]:
+        """The call, its errors with pass, step, kernel and buffers."""
+        def step() -> None:
+            try:
+                call()
+                if self.plain:
+                    self.device.synchronize()
+            except Exception as error:
+                raise ExecutorError(f"{bound}, kernel {bound.version}: {error}") from error
+        return step
+
     def _span(self, view) -> tuple[int, int]:
         """Address and bytes of a view."""
         start, nbytes = self.address(view.buffer), self.plan.nbytes_of[view.buffer]
@@ -182,8 +207,23 @@ class Executor:
 
     def read(self, name: str) -> np.ndarray:
         """A copy of a buffer; bfloat16 as the float32 numbers that it holds."""
-        address, (shape, dtype) = self.address(name), self._form(name)
-        return decode(self.device.read(address, shape, dtype), dtype)
+        return self._fetched(name, self.address(name), *self._form(name))
+
+    def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """`read` of rows `start` to `stop` of a buffer seen as rows (see `Buffer.rows`)."""
+        rows, *width = self.program.buffers[name].rows
+        if not 0 <= start < stop <= rows:
+            raise ExecutorError(f"read {name}[{start}:{stop}]: expected rows within 0:{rows}")
+        address, _ = self._span(View(name, start, stop))
+        return self._fetched(name, address, (stop - start, *width), self._form(name)[1])
+
+    def _fetched(self, name: str, address: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        try:
+            found = self.device.read(address, shape, dtype)
+        except DeviceError as error:
+            raise self._lost(f"read {name}", error) from error
+        self._enqueued.clear()
+        return decode(found, dtype)
 
     def write(self, name: str, array) -> None:
         """Fills a buffer; ExecutorError where `array` has another number of elements."""
@@ -207,30 +247,45 @@ class Executor:
             self.ruin()
 
     def run(self, name: str) -> None:
-        """Replays a pass. Returns when the device has done it."""
+        """Enqueues a pass. The device may do it later: `read` and `synchronize` wait for it, and it
+        is there that a fault on the device shows, unless the executor is `plain`."""
         if self.poison:
             self.enter(name)
-        k = -1
+        if name not in self._replays:
+            self._replays[name] = self._replay(name)
+        if name not in self._enqueued:
+            self._enqueued.append(name)
         try:
-            for k, call in enumerate(self._calls[name]):  # noqa: B007
-                call()
-            self.device.synchronize()
-        except Exception as error:
-            raise self._failed(name, k, error) from error
+            self._replays[name]()
+        except DeviceError as error:
+            raise self._lost(f"run {name}", error) from error
 
-    def _failed(self, name: str, k: int, error: Exception) -> ExecutorError:
+    def _replay(self, name: str) -> Callable[[], object]:
         if name not in self._calls:
-            return ExecutorError(f"found no pass '{name}', expected {', '.join(self._calls)}")
-        bound = self._bound[name][k]
-        return ExecutorError(f"{bound}, kernel {bound.version}: {error}")
+            raise ExecutorError(f"found no pass '{name}', expected {', '.join(self._calls)}")
+        if self.plain:
+            return partial(_in_order, tuple(self._calls[name]))
+        return self.device.replay(self._calls[name])
+
+    def synchronize(self) -> None:
+        """Waits until the device has done all that was enqueued."""
+        try:
+            self.device.synchronize()
+        except DeviceError as error:
+            raise self._lost("synchronize", error) from error
+        self._enqueued.clear()
+
+    def _lost(self, where: str, error: DeviceError) -> ExecutorError:
+        """A fault of something enqueued earlier: the device does not say which step it was."""
+        steps = {name: len(self._bound[name]) for name in self._enqueued}
+        passes = ", ".join(f"{name} ({count} steps)" for name, count in steps.items())
+        return ExecutorError(f"{where}: {error}\nit happened in one of the passes {passes or '-'}; "
+                             "the flag --plain waits after each step and names the one")
 
     def run_step(self, name: str, k: int) -> None:
-        """Step `k` of a pass alone, on whatever its buffers hold."""
-        try:
-            self._calls[name][k]()
-            self.device.synchronize()
-        except Exception as error:
-            raise self._failed(name, k, error) from error
+        """Step `k` of a pass alone, on whatever its buffers hold; waits for it."""
+        self._calls[name][k]()
+        self.synchronize()
 
     def run_steps(self, name: str, after: Callable[[int, Bound], None],
                   before: Callable[[int, Bound], None] | None = None) -> None:
@@ -242,18 +297,33 @@ class Executor:
             self.run_step(name, k)
             after(k, bound)
 
-    def profile(self, name: str) -> list[tuple[str, str, float]]:
-        """Runs a pass and times each step: (step, version, seconds)."""
+    def profile(self, name: str, repeats: int = 5) -> list[tuple[str, str, float]]:
+        """Runs a pass and times each step: (step, version, seconds).
+
+        A device with a clock of its own (`elapsed`) runs each step `repeats` times and the least
+        counts, so that no launch is waited for; numbers that add up, add up more often then.
+        """
         self.enter(name)
+        elapsed = getattr(self.device, "elapsed", None)
         found = []
         for bound, call in zip(self._bound[name], self._calls[name], strict=True):
-            start = time.perf_counter()
-            call()
-            self.device.synchronize()
-            found.append((bound.step.name, bound.version, time.perf_counter() - start))
+            if elapsed:
+                seconds = min(elapsed(call, repeats)) * 1e-3
+            else:
+                start = time.perf_counter()
+                call()
+                self.synchronize()
+                seconds = time.perf_counter() - start
+            found.append((bound.step.name, bound.version, seconds))
         return found
 
     def close(self) -> None:
         """Gives the memory back; arrays from `buffer` stay valid, the executor does not."""
         self._calls = dict.fromkeys(self._calls, ())
+        self._replays = dict.fromkeys(self._calls, partial(_in_order, ()))
         self._free()
+
+
+def _in_order(calls) -> None:
+    for call in calls:
+        call()
