@@ -128,6 +128,7 @@ def gpt2(
     fuse: Iterable[str] | str = (),
     head_chunks: int = 1,
     recompute: Iterable[str] = (),
+    master: bool = False,
     consts: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Program:
     """GPT-2's training, evaluation and sampling on batches of B sequences of T tokens.
@@ -138,6 +139,8 @@ def gpt2(
                  that `logits` holds one chunk (but never less than one sequence, for sampling).
     recompute    patterns of activations that backward computes anew instead of keeping them:
                  "gelu", "ln", "layer", or as "h.3.mlp.gelu.out", "h.[0-5].*".
+    master       AdamW updates a float32 copy of the parameters, region "master" with members
+                 `<parameter>.master`, of which the parameters are the rounded image.
     consts       constants where not the contract's defaults: {"adamw_update": {"beta2": 0.99}}.
 
     Raises ProgramError for sizes that do not fit and names that do not exist.
@@ -145,9 +148,10 @@ def gpt2(
     c = config(size)
     if not (B >= 1 and 1 <= T <= c.Tmax):
         raise ProgramError(f"found B={B}, T={T}, expected B >= 1 and T from 1 to Tmax={c.Tmax}")
-    builder = _declare(c, B, T, {op: dict(given) for op, given in (consts or {}).items()})
+    consts = {op: dict(given) for op, given in (consts or {}).items()}
+    builder = _declare(c, B, T, consts, master)
     program = builder.program
-    program.passes = _passes(builder, c)
+    program.passes = _passes(builder, c, "adamw_master" if master else "adamw")
     program.results = {"forward": ("losses",), "evaluate": ("losses",), "sample": ("logits",),
                        "update": ("norm", "scale")}
     program = rewrites.recompute(program, recompute)
@@ -156,7 +160,7 @@ def gpt2(
     return rewrites.prune(program).validate()
 
 
-def _declare(c: Config, B: int, T: int, consts: dict) -> Builder:
+def _declare(c: Config, B: int, T: int, consts: dict, master: bool) -> Builder:
     """Everything that exists before a step has run: regions, inputs, numbers, tables."""
     shapes = parameters(c)
     segments = {name: -(-prod(shape) // SEGMENT) for name, shape in shapes.items()}
@@ -165,12 +169,14 @@ def _declare(c: Config, B: int, T: int, consts: dict) -> Builder:
                  "L": c.L, "Tmax": c.Tmax, "S": S, "E": SEGMENT}, consts)
     b.buffer("parameters", "P", (S, SEGMENT), "parameter")
     b.buffer("gradients", "G", (S, SEGMENT), "gradient")
-    b.buffer("m", "F32", (S, SEGMENT), "state")
-    b.buffer("v", "F32", (S, SEGMENT), "state")
+    for state in ("m", "v", "master") if master else ("m", "v"):
+        b.buffer(state, "F32", (S, SEGMENT), "state")
     offset = 0
     for name, shape in shapes.items():
         b.buffer(name, "P", shape, "parameter", "parameters", offset)
         b.buffer(gradient(name), "G", shape, "gradient", "gradients", offset)
+        if master:
+            b.buffer(f"{name}.master", "F32", shape, "state", "master", offset)
         offset += segments[name] * SEGMENT
     b.buffer("tokens", "I32", (B, T), "input")
     b.buffer("targets", "I32", (N,), "input")
@@ -185,7 +191,7 @@ def _declare(c: Config, B: int, T: int, consts: dict) -> Builder:
     return b
 
 
-def _passes(b: Builder, c: Config) -> dict[str, list[Step]]:
+def _passes(b: Builder, c: Config, optimizer: str) -> dict[str, list[Step]]:
     wiring = model(c.L)
     forward = [b.step(f"{op}_forward", name, **wires) for op, name, wires in wiring]
     # The last residual gradient has no residual behind it to write it first: ln_f adds to zeros.
@@ -193,6 +199,7 @@ def _passes(b: Builder, c: Config) -> dict[str, list[Step]]:
     b.buffer(gradient(last.name), last.role, last.shape)
     backward = [b.step(f"{op}_backward", name, **wires) for op, name, wires in reversed(wiring)]
     region = {"weight": "parameters", "dweight": "gradients", "m": "m", "v": "v"}
+    region |= {"master": "master"} if optimizer == "adamw_master" else {}
     numbers = {name: name for name in ("decay", "scale", "lr", "t")}
     return {
         "zero": [b.zero("gradients")],
@@ -201,7 +208,7 @@ def _passes(b: Builder, c: Config) -> dict[str, list[Step]]:
         "update": [
             b.step("global_norm_update", "global_norm", dweight="gradients",
                    norm="norm", scale="scale"),
-            b.step("adamw_update", "adamw", **region, **numbers),
+            b.step(f"{optimizer}_update", optimizer, **region, **numbers),
         ],
         "evaluate": [*forward, b.step("cross_entropy_forward", "cross_entropy", **LOSS)],
         "sample": [_one_sequence(b.program, step) for step in forward],
