@@ -36,6 +36,17 @@ template <> __device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float x) {
     return __float2bfloat16_rn(x);
 }
 
+// 2^x in one instruction, good to 2 units in the last place; below 2^-126 it gives 0.
+#ifdef EMULATED
+inline float exp2_fast(float x) { return exp2f(x); }
+#else
+__device__ inline float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+#endif
+
 // 16 bytes of T at once: 4 floats or 8 bfloat16. Addresses must be multiples of 16.
 template <class T> struct alignas(16) Packet {
     static constexpr int size = 16 / sizeof(T);
