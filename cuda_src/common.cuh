@@ -47,6 +47,17 @@ __device__ inline float exp2_fast(float x) {
 }
 #endif
 
+// 1/x in one instruction, good to 1 unit in the last place; denormals count as 0.
+#ifdef EMULATED
+inline float reciprocal_fast(float x) { return 1.0f / x; }
+#else
+__device__ inline float reciprocal_fast(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+#endif
+
 // 16 bytes of T at once: 4 floats or 8 bfloat16. Addresses must be multiples of 16.
 template <class T> struct alignas(16) Packet {
     static constexpr int size = 16 / sizeof(T);
