@@ -6,6 +6,7 @@ and --resume. PyTorch is not imported; where a kernel must be proved first, anot
 """
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ported import device as devices
 from ported.device import DeviceError
 from ported.executor import Executor
-from ported.training import checkpoint, runs, sampling, start, text
+from ported.training import checkpoint, report, runs, sampling, start, text
 from ported.training.config import Config, parse
 from ported.training.data import open_data
 from ported.training.errors import BadInput
@@ -24,7 +24,6 @@ from ported.training.interrupt import Interrupt
 from ported.training.loader import Loader, in_order
 from ported.training.log import Log, line
 from ported.training.outlier import Window, skips
-from ported.training.report import Progress, next_steps, parameter_count
 from ported.training.schedules import SCHEDULES
 from ported.training.tokens import VOCABULARY, Tokens
 
@@ -39,8 +38,15 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, DeviceError) as error:
         if type(error) is ValueError:  # what we refuse has a class of its own; this is a bug
             raise
-        print(f"\nerror: {error}", file=sys.stderr)
+        print(f"\nerror: {error}", file=sys.stderr, flush=True)
+        if gone(error):
+            os._exit(1)  # what waits for a lost GPU at exit would wait for ever
         return 1
+
+
+def gone(error: BaseException | None) -> bool:
+    """Whether the device was lost with this error, or with one behind it."""
+    return error is not None and (type(error).__name__ == "DeviceGone" or gone(error.__cause__))
 
 
 def train(config: Config, given: dict) -> int:
@@ -49,9 +55,9 @@ def train(config: Config, given: dict) -> int:
     config, size = begun.config, begun.size
     train_tokens, val_tokens = open_data(config, print, size.V)
     program = start.program_of(config, size)
-    device = devices.open(config.device, threads=begun.threads)
+    device = start.open_device(begun)
     kernels, lock = start.kernels_for(program, device, begun, print)
-    executor = Executor(program, device, kernels)
+    executor = Executor(program, device, kernels, plain=config.plain)
     print(executor.plan.table())
 
     loader = Loader(train_tokens, config.seed, only=config.batch if config.overfit else 0)
@@ -61,13 +67,15 @@ def train(config: Config, given: dict) -> int:
     start.fill(begun, parameters, moments)
     executor.write("dscale", 1 / (config.batch * config.sequence_length))
 
+    computes = f"{device.threads} threads" if device.name == "cpu" else (
+        f"{config.precision} on {device.processor}")
     sizes = {name: program.sizes[name] for name in ("L", "H", "C", "V", "Tmax")}
     recorded = {"config": config.record(), "sizes": sizes, "lock": lock}
     first = {"record": "run", **recorded, "commit": runs.commit(), "device": device.processor}
     run = begun.run or runs.new_run(config, line(first))
-    print(f"{parameter_count(parameters.shapes, size.V)} parameters; {config.accumulate} x "
+    print(f"{report.parameter_count(parameters.shapes, size.V)} parameters; {config.accumulate} x "
           f"{config.micro} sequences of {config.sequence_length} tokens a step; data for "
-          f"{train_tokens.windows // config.batch} steps; {device.threads} threads; run {run}")
+          f"{train_tokens.windows // config.batch} steps; {computes}; run {run}")
 
     def save(step: int, state: dict) -> None:
         checkpoint.save(run, step, {**recorded, **state}, parameters, moments, sizes, config.keep)
@@ -102,15 +110,23 @@ class Trainer:
         return {"loader": self.loader.state(), "updates": self.updates, "windows": windows}
 
     def gradients(self) -> tuple[float, float]:
-        """(loss, gradient norm) of the next batch; the gradients stand in the executor."""
+        """(loss, gradient norm) of the next batch; the gradients stand in the executor.
+
+        Here the host waits for the device, once a micro-batch, at its end; from one such place to
+        the next everything is enqueued without waiting, and the next tokens are read meanwhile.
+        Loss and norm are looked at before the update, not after: only so are numbers that are not
+        finite never updated with, and no checkpoint holds them. It leaves a GPU idle for some tens
+        of microseconds a step.
+        """
         self.executor.run("zero")
         losses = []
-        for _ in range(self.config.accumulate):
-            tokens, targets = self.loader.next(self.config.micro)
-            self._run(tokens, targets, "forward", "backward")
-            losses += self.executor.read("losses").tolist()
-        self.executor.run("norm")
-        return math.fsum(losses) / len(losses), float(self.executor.read("norm")[0])
+        for k in range(self.config.accumulate):
+            self._run(*self.loader.next(self.config.micro), "forward", "backward")
+            if k == self.config.accumulate - 1:
+                self.executor.run("norm")
+            self.loader.prepare(self.config.micro)
+            losses.append(self.executor.read("losses"))
+        return mean(np.concatenate(losses)), float(self.executor.read("norm")[0])
 
     def _run(self, tokens: np.ndarray, targets: np.ndarray, *passes: str) -> None:
         self.executor.write("tokens", tokens)
@@ -137,8 +153,8 @@ class Trainer:
         for tokens, targets, rows in in_order(self.val, self.config.micro,
                                               self.config.eval_sequences):
             self._run(tokens, targets, "evaluate")
-            losses += self.executor.read("losses")[: rows * T].tolist()
-        return math.fsum(losses) / len(losses)
+            losses.append(self.executor.read("losses")[: rows * T])
+        return mean(np.concatenate(losses))
 
     def sample(self, step: int) -> str:
         """Text that continues the prompt; the same for the same weights, seed and step."""
@@ -150,10 +166,19 @@ class Trainer:
             block[0, : len(seen)] = seen
             self.executor.write("tokens", block)
             self.executor.run("sample")
-            logits = self.executor.buffer("logits")[len(seen) - 1, :VOCABULARY]
+            logits = self.executor.read_rows("logits", len(seen) - 1, len(seen))[0, :VOCABULARY]
             uniform = sampling.draw(config.seed, step, number)
             tokens.append(sampling.pick(logits, config.temperature, config.top_k, uniform))
         return text.decode(tokens)
+
+
+def mean(losses: np.ndarray) -> float:
+    """In float64, halves added to halves: quick, and the same bits on every machine."""
+    total, count = losses.astype(np.float64), len(losses)
+    while len(total) > 1:
+        half = len(total) // 2
+        total = np.concatenate([total[:half] + total[half : 2 * half], total[2 * half :]])
+    return float(total[0]) / count
 
 
 class Record:
@@ -162,7 +187,14 @@ class Record:
     def __init__(self, trainer: Trainer, log: Log, save: Callable[[int, dict], None], begun: int,
                  steps: int):
         self.trainer, self.log, self.save, self.saved = trainer, log, save, begun
-        self.show = Progress(steps, trainer.config.batch * trainer.config.sequence_length)
+        config, program = trainer.config, trainer.executor.program
+        sizes = program.sizes
+        full = report.peak(trainer.executor.device.processor, config.precision)
+        if full:
+            shapes = {name: b.shape for name, b in program.members("parameters").items()}
+            full /= report.operations(report.parameters_of(shapes, sizes["V"]), sizes)
+        self.show = report.Progress(steps, config.batch * config.sequence_length, full)
+        self.first = True
         self.talks = (trainer.config.sample_tokens > 0
                       and trainer.executor.program.sizes["V"] == VOCABULARY)
 
@@ -171,7 +203,9 @@ class Record:
         seconds = time.perf_counter() - began
         mark = {"skipped": True} if skipped else {}
         self.log.write({"step": step, "loss": loss, "norm": norm, "lr": rate, **mark})
-        self.log.time({"step": step, "ms": seconds * 1e3})
+        begun = {"since_start": report.since_start()} if self.first else {}
+        self.log.time({"step": step, "ms": seconds * 1e3, **begun})
+        self.first = False
         self.show.step(step, loss, norm, rate, seconds, skipped)
 
     def validation(self, step: int) -> None:
@@ -233,7 +267,7 @@ def not_finite(run: Path, step: int, loss: float, norm: float) -> BadInput:
                     "finite numbers", f"{then} with a lower --learning-rate, or more --warmup")
 
 
-def ended(config: Config, run: Path, step: int, interrupt: Interrupt, show: Progress) -> int:
+def ended(config: Config, run: Path, step: int, interrupt: Interrupt, show: report.Progress) -> int:
     """The picture of the curve, and what to type next."""
     if config.curve and step:
         from ported.training import curve  # matplotlib: a fifth of a second, not before training
@@ -242,7 +276,7 @@ def ended(config: Config, run: Path, step: int, interrupt: Interrupt, show: Prog
     if interrupt.signal:
         show.say(f"stopped after step {step}; go on with\n  python train.py --resume {run}")
     else:
-        show.say(next_steps(run, step))
+        show.say(report.next_steps(run, step))
     return interrupt.exit_code
 
 

@@ -15,6 +15,8 @@ import operator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from ported.device import NAMES
+from ported.precision import PRECISIONS
 from ported.training.errors import BadInput
 from ported.training.schedules import SCHEDULES
 
@@ -84,13 +86,18 @@ class Config:
     name: str = flag("", "after the date in the run's name; empty: what it began with", place=True)
     curve: bool = flag(True, "draw the loss curve", later=True)
 
-    device: str = flag("cpu", "where kernels run", choices=("cpu",))
-    threads: int = flag(0, "threads of a kernel; 0: one a core", least=0)
+    device: str = flag("cpu", "where kernels run", choices=NAMES)
+    dtype: str = flag("auto", "of activations and parameters; auto: bfloat16 on cuda, else float32",
+                      choices=("auto", *PRECISIONS))
+    master: bool = flag(True, "with bfloat16: AdamW keeps float32 weights beside the rounded ones")
+    threads: int = flag(0, "threads of a kernel on the cpu; 0: one a core", least=0)
     use: str = flag("", "versions chosen by hand: layernorm_forward_02,gelu_forward_03")
     relock: bool = flag(False, "with --resume: choose kernels anew, not bit for bit", place=True)
     fuse: str = flag("all", "fused operations: all, none, or names of reference.rewrites")
     head_chunks: int = flag(0, "parts of the logits, one at a time; 0: by size", least=0)
     recompute: str = flag("none", "what backward computes again: gelu, ln, layer, or globs")
+    plain: bool = flag(False, "wait after each step of the program, to name one that fails; slow",
+                       place=True)
 
     @property
     def micro(self) -> int:
@@ -102,6 +109,18 @@ class Config:
         """Micro-batches in a step, K."""
         return self.batch // self.micro
 
+    @property
+    def precision(self) -> str:
+        """The run's precision by name (see ported.precision)."""
+        if self.dtype != "auto":
+            return self.dtype
+        return "bfloat16" if self.device == "cuda" else "float32"
+
+    @property
+    def masters(self) -> bool:
+        """Whether the optimizer's weights are kept apart from those that are computed with."""
+        return self.master and self.precision == "bfloat16"
+
     def problems(self) -> list[tuple[str, str, str]]:
         """Every offence as (flag, found, expected): each field's limits, then what joins fields."""
         fields = dataclasses.fields(self)
@@ -110,6 +129,9 @@ class Config:
             near = _near_divisors(self.batch, self.micro_batch)
             wanted = f"a divisor of --batch {self.batch}, as {near}"
             found.append(("micro_batch", str(self.micro_batch), wanted))
+        if self.device == "cpu" and self.precision != "float32":
+            found.append(("dtype", self.dtype, "float32, which is all that the cpu's kernels have; "
+                          "--device cuda has the others"))
         if self.resume and self.init_from:
             found.append(("init_from", self.init_from, "nothing beside --resume"))
         return found

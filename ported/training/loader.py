@@ -7,6 +7,7 @@ resume.
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -48,12 +49,22 @@ class Loader:
             raise BadInput("--overfit", f"{tokens.windows} sequences of training data",
                            f"at least --batch {only}", "a smaller --batch, or more --data")
         self.tokens, self.seed, self.only, self.taken = tokens, seed, only, 0
+        self._pool, self._ahead = ThreadPoolExecutor(1), None
 
     def next(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
         """(tokens, targets), int32 [batch, T] each; targets are the tokens that follow."""
-        rows = [self.tokens.window(self._place(self.taken + i)) for i in range(batch)]
-        self.taken += batch
-        return _parts(rows)
+        place, ahead = (self.taken, batch), self._ahead
+        found = ahead[1].result() if ahead and ahead[0] == place else self._read(*place)
+        self.taken, self._ahead = self.taken + batch, None
+        return found
+
+    def prepare(self, batch: int) -> None:
+        """Reads the next batch meanwhile, in a thread; `next` gives it, and its errors."""
+        place = (self.taken, batch)
+        self._ahead = place, self._pool.submit(self._read, *place)
+
+    def _read(self, start: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        return _parts([self.tokens.window(self._place(start + i)) for i in range(batch)])
 
     def _place(self, number: int) -> int:
         if self.only:

@@ -1,10 +1,17 @@
 """Where a run begins: anew, from a Hugging Face folder's weights, or where another one stopped."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 
+import numpy as np
+
+from ported import device as devices
 from ported import evidence, run_shape
+from ported.device import Device
 from ported.executor import Executor, contracts_of, wanted
 from ported.training import checkpoint, hugging_face, log, weights
 from ported.training.config import Config
@@ -13,7 +20,10 @@ from ported.training.tensor_files import Tensors
 from reference.program import Buffer, Program
 from reference.programs import gpt2
 
-CHUNK = 512  # rows of logits at a time, where --head-chunks does not say
+# Rows of logits at a time, where --head-chunks does not say: on a processor as many as its caches
+# hold, on a GPU at least as many as fill it, so that the fewest bytes stand beside full speed.
+CHUNK, CHUNK_CUDA = 512, 8192
+AHEAD = 4  # tensors drawn or read while one is written
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,8 @@ class Start:
     @property
     def threads(self) -> int | None:
         """Threads asked for; where nobody asked, those of the lock; None: all cores."""
-        return self.config.threads or (int(self.lock["identity"]["threads"]) if self.lock else None)
+        locked = self.lock["identity"].get("threads") if self.lock else None
+        return self.config.threads or (int(locked) if locked else None)
 
 
 def begin(config: Config, given: dict) -> Start:
@@ -85,6 +96,13 @@ def _fitting(start: Start) -> Start:
     return start
 
 
+def open_device(begun: Start) -> Device:
+    """The device that the run computes on, in the run's precision."""
+    config = begun.config
+    more = {"threads": begun.threads} if config.device == "cpu" else {}
+    return devices.open(config.device, precision=config.precision, **more)
+
+
 def program_of(config: Config, size: gpt2.Config) -> Program:
     """GPT-2 as the run computes it: rewritten as asked, AdamW's constants set, the norm in a pass
     of its own (an update may be skipped once it is known), AdamW's moments known by name."""
@@ -93,8 +111,9 @@ def program_of(config: Config, size: gpt2.Config) -> Program:
              "weight_decay": config.weight_decay}
     program = gpt2.gpt2(
         size, B, T, fuse=_words(config.fuse), recompute=_words(config.recompute),
-        head_chunks=config.head_chunks or _chunks(B * T),
-        consts={"adamw_update": adamw, "global_norm_update": {"max_norm": config.clip}})
+        head_chunks=config.head_chunks or _chunks(B * T, config.device), master=config.masters,
+        consts={"adamw_master_update" if config.masters else "adamw_update": adamw,
+                "global_norm_update": {"max_norm": config.clip}})
     norm = [step for step in program.passes["update"] if step.op == "global_norm_update"]
     update = [step for step in program.passes["update"] if step not in norm]
     moments = {name: Buffer(name, "F32", p.shape, "state", kind, p.offset)
@@ -109,8 +128,11 @@ def _words(text: str) -> str | tuple[str, ...]:
     return "all" if text == "all" else tuple(w for w in text.split(",") if w and w != "none")
 
 
-def _chunks(N: int) -> int:
-    """The fewest equal parts of at most CHUNK rows; one part where they would be slivers."""
+def _chunks(N: int, device: str = "cpu") -> int:
+    """The fewest equal parts of at most CHUNK rows; one part where they would be slivers. On cuda
+    the most parts of at least CHUNK_CUDA rows."""
+    if device == "cuda":
+        return max(c for c in range(1, max(N // CHUNK_CUDA, 1) + 1) if N % c == 0)
     chunks = next(c for c in range(1, N + 1) if N % c == 0 and N // c <= CHUNK)
     return chunks if N // chunks >= CHUNK // 4 else 1
 
@@ -137,12 +159,22 @@ def kernels_for(program: Program, device, start: Start,
 
 
 def tensors(executor: Executor) -> tuple[Tensors, Tensors]:
-    """(parameters, moments) of an executor, by name."""
-    def held(regions: str) -> Tensors:
-        shapes = {name: buffer.shape for region in regions.split()
-                  for name, buffer in executor.program.members(region).items()}
-        return Tensors(shapes, executor.read, executor.write)
-    return held("parameters"), held("m v")
+    """(parameters, moments) of an executor, by name, as float32 in every precision: where there are
+    master weights they are the parameters, and writing one writes its rounded image too."""
+    program = executor.program
+    shapes = {name: buffer.shape for name, buffer in program.members("parameters").items()}
+
+    def read(name: str) -> np.ndarray:
+        master = f"{name}.master"
+        return executor.read(master if master in program.buffers else name)
+
+    def write(name: str, array: np.ndarray) -> None:
+        for each in (name, f"{name}.master"):
+            if each in program.buffers:
+                executor.write(each, array)
+    moments = {name: buffer.shape for region in "mv"
+               for name, buffer in program.members(region).items()}
+    return Tensors(shapes, read, write), Tensors(moments, executor.read, executor.write)
 
 
 def fill(start: Start, parameters: Tensors, moments: Tensors) -> None:
@@ -153,6 +185,20 @@ def fill(start: Start, parameters: Tensors, moments: Tensors) -> None:
     elif start.config.init_from:
         hugging_face.read(Path(start.config.init_from), parameters, size.V)
     else:
-        for name, shape in parameters.shapes.items():
-            seed = start.config.seed
-            parameters.write(name, weights.initial(name, shape, seed, size.L, size.V))
+        for name, value in drawn(parameters.shapes, start.config.seed, size):
+            parameters.write(name, value)
+
+
+def drawn(shapes: Mapping[str, tuple[int, ...]], seed: int,
+          size: gpt2.Config) -> Iterator[tuple[str, np.ndarray]]:
+    """First weights by name, a few drawn at a time by threads; each depends on its name alone."""
+    with ThreadPoolExecutor(AHEAD) as pool:
+        waiting: deque = deque()
+        for name in sorted(shapes, key=lambda name: -prod(shapes[name])):
+            waiting.append((name, pool.submit(weights.initial, name, shapes[name], seed, size.L,
+                                              size.V)))
+            if len(waiting) > AHEAD:
+                name, value = waiting.popleft()
+                yield name, value.result()
+        for name, value in waiting:
+            yield name, value.result()
