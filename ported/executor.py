@@ -88,6 +88,8 @@ class Executor:
                  contracts: Mapping[str, Contract] | None = None, *, poison: bool = False,
                  plain: bool = False):
         self.program, self.device, self.poison, self.plain = program, device, poison, plain
+        if plain and hasattr(device, "trace"):
+            device.trace(True)
         self.contracts = contracts_of(program) if contracts is None else contracts
         self._bound = self._choose(kernels)
         self.kernels = {shape_key(b.step.op, b.axes): b.choice

@@ -123,11 +123,23 @@ def refusal(plan: Plan, available: int) -> str:
                      "model, or a machine with more memory")
         return "\n".join(lines)
     if 1 <= fits < B:
-        lines.append(f"a micro-batch of {fits} instead of {B} would fit (--micro-batch {fits})")
+        fits = max(d for d in range(1, fits + 1) if B % d == 0)
+        lines.append(f"a micro-batch of {fits} instead of {B} would fit (--micro-batch {fits} saves "
+                     f"about {size(plan.transient * (1 - fits / B))})")
     missing = plan.nbytes - available
-    enough = [name for name, nbytes in savings(plan).items() if nbytes >= missing]
+    saved = {name: nbytes for name, nbytes in savings(plan).items() if nbytes}
+    enough = [name for name, nbytes in saved.items() if nbytes >= missing]
     if enough:
-        lines.append(f"each of these would make it fit: {', '.join(enough)}")
-    elif fits < 1:
+        lines.append("each of these would make it fit: " + ", ".join(
+            f"{_flag(name)} (saves about {size(saved[name])})" for name in enough))
+    elif saved:
+        lines.append(f"missing {size(missing)}; together they save less than their sum: "
+                     + ", ".join(f"{_flag(name)} {size(n)}" for name, n in saved.items()))
+    if not enough and fits < 1:
         lines.append("take shorter sequences (--sequence-length) or a smaller model")
     return "\n".join(lines)
+
+
+def _flag(saving: str) -> str:
+    """`recompute gelu` as it is typed: `--recompute gelu`."""
+    return "--" + saving.replace("_", "-")
