@@ -128,4 +128,14 @@ def arguments(version: Version, function: str, addresses: Mapping[str, int],
     return packed
 
 
-__all__ = ["BindingError", "arguments", "axes_of", "check", "merged", "product"]
+def packed(values: Iterable) -> bytes:
+    """ctypes values as one parameter block of a CUDA launch: each at a multiple of its alignment,
+    as in a C struct, and nothing behind the last."""
+    block = bytearray()
+    for value in values:
+        block += bytes(-len(block) % ctypes.alignment(type(value)))
+        block += bytes(value)
+    return bytes(block)
+
+
+__all__ = ["BindingError", "arguments", "axes_of", "check", "merged", "packed", "product"]

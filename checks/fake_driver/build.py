@@ -1,0 +1,64 @@
+"""Builds the recording driver: driver.c, and every call beside it that PyCUDA links against.
+
+PyCUDA's module does not load where one symbol of the driver is missing, so the names are read from
+the module itself: nothing of CUDA is needed, neither headers nor a toolkit.
+"""
+
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from ported.device.cpu import cache_directory, compiler
+
+SOURCE = Path(__file__).with_name("driver.c")
+BESIDES = ("cuGraphUpload", "cuGraphDestroy", "cuGraphExecDestroy")  # cuda.bindings asks for these
+
+
+def missing() -> str | None:
+    """Why the driver cannot be built or used here; None where it can."""
+    for name in ("pycuda", "cuda.bindings"):
+        try:
+            found = importlib.util.find_spec(name)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            return f"no Python package {name} (the project's extra `cuda`)"
+    return None if shutil.which("nm") else "no nm (binutils)"
+
+
+def _wanted() -> set[str]:
+    """The driver's calls that PyCUDA's compiled module imports."""
+    folder = Path(importlib.util.find_spec("pycuda").origin).parent
+    names: set[str] = set(BESIDES)
+    for module in folder.glob("_driver*.so"):
+        shown = subprocess.run(["nm", "-D", "--undefined-only", str(module)], capture_output=True,
+                               text=True, check=True).stdout
+        names |= set(re.findall(r" U (cu[A-Z]\w*)", shown))
+    return names
+
+
+def build() -> Path:
+    """The folder that holds libcuda.so.1, for LD_LIBRARY_PATH."""
+    own = SOURCE.read_text()
+    rest = sorted(_wanted() - set(re.findall(r"^Result (cu\w+)\(", own, re.M)))
+    text = own + "".join(f'\nResult {name}(void) {{ return fake_entered("{name}"); }}'
+                         for name in rest) + "\n"
+    folder = cache_directory() / "fake_driver" / hashlib.sha256(text.encode()).hexdigest()[:16]
+    if not (folder / "libcuda.so.1").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            unit, built = Path(scratch) / "driver.c", Path(scratch) / "libcuda.so.1"
+            unit.write_text(text)
+            subprocess.run([compiler()[0], "-O1", "-shared", "-fPIC", "-Wno-unused-parameter",
+                            "-Wl,-soname,libcuda.so.1", str(unit), "-o", str(built), "-ldl"],
+                           check=True)
+            os.replace(built, folder / "libcuda.so.1")
+    return folder
+
+
+__all__ = ["build", "missing"]
