@@ -8,7 +8,7 @@
 #include "ptx.cuh"
 
 constexpr int MMA_TILE = 128, MMA_DEPTH = 32, MMA_STAGES = 3, MMA_THREADS = 256;
-constexpr int MMA_PITCH_K = MMA_DEPTH + 8, MMA_PITCH_ROW = MMA_TILE + 8;  // + 16 bytes: no bank twice
+constexpr int MMA_PITCH_K = MMA_DEPTH + 8, MMA_PITCH_ROW = MMA_TILE + 8;  // no bank twice
 constexpr int MMA_PLACE = MMA_TILE * MMA_PITCH_K;  // elements of one tile, the larger of the forms
 constexpr int MMA_SHARED = 2 * MMA_STAGES * MMA_PLACE * 2;  // bytes of a block: 61 440
 

@@ -13,7 +13,7 @@ extern "C" __global__ void gelu_linear_act(F* act, const F* pre, int N, int C) {
     if (i < (size_t)N * C) act[i] = from_float<F>(gelu(to_float(pre[i])));
 }
 
-extern "C" __global__ void gelu_linear_out(F* out, const F* act, const P* weight, const P* bias,
+extern "C" __global__ void gelu_linear_out(F* out, F* act, const P* weight, const P* bias,
                                            int N, int C, int O) {
     auto a = [=](size_t n, int c) { return to_float(act[n * C + c]); };
     auto b = [=](size_t o, int c) { return to_float(weight[o * C + c]); };

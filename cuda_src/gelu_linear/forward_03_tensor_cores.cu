@@ -13,7 +13,7 @@ extern "C" __global__ void gelu_linear_act(F* act, const F* pre, int N, int C) {
     if (i < (size_t)N * C) act[i] = from_float<F>(gelu(to_float(pre[i])));
 }
 
-extern "C" __global__ void gelu_linear_out(F* out, const F* act, const P* weight, const P* bias,
+extern "C" __global__ void gelu_linear_out(F* out, F* act, const P* weight, const P* bias,
                                            int N, int C, int O) {
     int across = (O + 127) / 128;
     auto store = [=](size_t n, int o, float y) {

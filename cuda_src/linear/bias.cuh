@@ -6,14 +6,16 @@
 constexpr int PARTS = 128, COLUMNS = 64, LINES = 4;  // a block: 64 columns, 4 rows at a time
 
 // Block (slice, group of columns); part [PARTS, O]. 256 threads.
-__device__ inline void bias_parts(float* part, const F* dout, int N, int O) {
+template <class T>
+__device__ inline void bias_parts(float* part, const T* dout, int N, int O) {
     __shared__ float room[LINES][COLUMNS];
     int x = threadIdx.x % COLUMNS, y = threadIdx.x / COLUMNS;
     int slice = blockIdx.x % PARTS, o = blockIdx.x / PARTS * COLUMNS + x;
     int rows = (N + PARTS - 1) / PARTS, end = min(N, (slice + 1) * rows);
     float sum = 0.0f;
     if (o < O)
-        for (int n = slice * rows + y; n < end; n += LINES) sum += to_float(dout[(size_t)n * O + o]);
+        for (int n = slice * rows + y; n < end; n += LINES)
+            sum += to_float(dout[(size_t)n * O + o]);
     room[y][x] = sum;
     __syncthreads();
     if (y == 0 && o < O)
