@@ -17,6 +17,8 @@ import numpy as np
 from ported.contract import ROOT, Contract
 from ported.device import DeviceError
 from ported.device.cpu import cache_directory, compiler
+from ported.precision import FLOAT32
+from ported.source import DTYPES
 
 ROTATED_BYTES = 96 << 20  # more than the private caches of any CPU here; the shared one is shared
 NOISE = "itself"
@@ -83,15 +85,19 @@ def ratio(a: Sequence[float], b: Sequence[float], seed: int = 0, draws: int = 10
     return Ratio(float(np.median(pairs)), float(low), float(high))
 
 
-def contract_bytes(contract: Contract, axes: Mapping[str, int]) -> int:
+def contract_bytes(contract: Contract, axes: Mapping[str, int],
+                   roles: Mapping[str, str] = FLOAT32.dtypes) -> int:
     """Distinct bytes the contract requires: each input read, each output written, Sum and InOut
-    both. Where the explicit file states BYTES (an embedding reads few rows of its table), that."""
+    both. Where the explicit file states BYTES (an embedding reads few rows of its table), that,
+    stated for float32 and scaled by what `roles` makes of an element."""
+    passes = {"in": 1, "out": 1, "sum": 2, "inout": 2}
     stated = contract.stated("BYTES", axes)
     if stated is not None:
-        return stated
-    passes = {"in": 1, "out": 1, "sum": 2, "inout": 2}
-    return sum(4 * passes[tensor.access] * int(np.prod(tensor.shape(axes), dtype=np.int64))
-               for tensor in contract.tensors)
+        floats = [t for t in contract.tensors if t.role != "I32"]
+        width = sum(DTYPES[roles[t.role]] * passes[t.access] for t in floats)
+        return int(stated * width / sum(4 * passes[t.access] for t in floats))
+    return sum(DTYPES[roles[tensor.role]] * passes[tensor.access]
+               * int(np.prod(tensor.shape(axes), dtype=np.int64)) for tensor in contract.tensors)
 
 
 def contract_operations(contract: Contract, axes: Mapping[str, int]) -> int | None:
@@ -101,16 +107,21 @@ def contract_operations(contract: Contract, axes: Mapping[str, int]) -> int | No
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Bytes a second of a copy or an update in place, the higher; float32 multiply-adds a second,
-    two operations each."""
+    """Bytes a second of a copy or an update in place, the higher; operations a second, two a
+    multiply-add: of independent float32 ones on a processor, of a large matrix product in the run's
+    precision on a GPU."""
 
     bandwidth: float
     arithmetic: float
 
+    def floors(self, nbytes: int, operations: int | None) -> dict[str, float]:
+        """Seconds that moving the bytes and doing the operations take at least."""
+        return {"memory": nbytes / self.bandwidth, "FMA": (operations or 0) / self.arithmetic}
+
     def share(self, nbytes: int, operations: int | None, seconds: float) -> tuple[float, str]:
         """Share of the roofline, and which roof: the larger of the two floors over the time. What
         beats memory's floor had its data in a cache, and the roof is called so."""
-        floors = {"memory": nbytes / self.bandwidth, "FMA": (operations or 0) / self.arithmetic}
+        floors = self.floors(nbytes, operations)
         roof = max(floors, key=floors.get)
         share = floors[roof] / seconds
         return share, "cache" if roof == "memory" and share > 1.05 else roof

@@ -124,8 +124,9 @@ def refusal(plan: Plan, available: int) -> str:
         return "\n".join(lines)
     if 1 <= fits < B:
         fits = max(d for d in range(1, fits + 1) if B % d == 0)
-        lines.append(f"a micro-batch of {fits} instead of {B} would fit (--micro-batch {fits} saves "
-                     f"about {size(plan.transient * (1 - fits / B))})")
+        saves = size(plan.transient * (1 - fits / B))
+        lines.append(f"a micro-batch of {fits} instead of {B} would fit (--micro-batch {fits} "
+                     f"saves about {saves})")
     missing = plan.nbytes - available
     saved = {name: nbytes for name, nbytes in savings(plan).items() if nbytes}
     enough = [name for name, nbytes in saved.items() if nbytes >= missing]

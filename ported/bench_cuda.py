@@ -1,0 +1,84 @@
+"""Ceilings of a GPU in the run that quotes them: a device copy, and a large matrix product.
+
+The contents are random: what a product costs in power, and so its clock, depends on them.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ported import contract, source
+from ported.bench import Ceilings
+from ported.binding import product
+from ported.precision import encode
+from ported.source import DTYPES
+
+COPIED = 1 << 30  # bytes
+SIDE = 8192  # of the product
+DRAWN = 1 << 21  # random elements on the host, repeated on the device
+FEW = 4  # algorithms of a library that are tried
+
+
+def ceilings(device) -> Ceilings:
+    """Bytes a second, read and written, of a copy; operations a second of the fastest product."""
+    return Ceilings(2 * COPIED / copy_seconds(device), 2 * SIDE**3 / product_seconds(device))
+
+
+def copy_seconds(device, nbytes: int = COPIED) -> float:
+    """The driver's copy of `nbytes` from one buffer to another, the best of some."""
+    source_, target = device.allocate(nbytes), device.allocate(nbytes)
+    try:
+        def copy() -> None:
+            device.driver.memcpy_dtod_async(target, source_, nbytes, device.stream)
+        device.elapsed(copy, 3)
+        return min(device.elapsed(copy, 10)) * 1e-3
+    finally:
+        device.free(source_)
+        device.free(target)
+
+
+def product_seconds(device) -> float:
+    """linear_forward at SIDE in every axis by the library's versions, else by the highest of ours
+    that applies."""
+    of = contract.of("linear_forward")
+    axes = {"N": SIDE, "C": SIDE, "O": SIDE}
+    fit = [v for v in source.read_all(language="cu").values() if v.contract_name == of.name
+           and v.supports(device.precision, of.roles)
+           and not v.unmet_needs({**axes, **device.values, **v.configurations()[0]})]
+    chosen = [v for v in fit if v.language == "py"] or fit[-1:]
+    if not chosen:
+        return float("inf")
+    memory = {t.name: allocated(device, t, axes, seed)
+              for seed, t in enumerate(of.tensors)}
+    times = []
+    try:
+        for version in chosen:
+            for parameters in device.configurations(version, of, axes)[:FEW]:
+                kernel = device.load(version, of, axes, parameters)
+                scratch = {name: device.allocate(DTYPES[dtype] * product(shape))
+                           for name, (dtype, shape, _) in kernel.scratch.items()}
+                call = kernel.bind({**memory, **scratch}, {})
+                device.elapsed(call, 2)
+                times += device.elapsed(call, 8)
+                for address in scratch.values():
+                    device.free(address)
+    finally:
+        for address in memory.values():
+            device.free(address)
+    return min(times) * 1e-3
+
+
+def allocated(device, tensor, axes: Mapping[str, int], seed: int) -> int:
+    """Device memory of a tensor, random normal: some drawn on the host, copied on over the rest."""
+    dtype = device.precision.dtypes[tensor.role]
+    size = product(tensor.shape(axes))
+    drawn = np.random.default_rng(seed).standard_normal(min(size, DRAWN), np.float32)
+    host = encode(drawn * np.float32(0.05), dtype)
+    address, nbytes = device.allocate(DTYPES[dtype] * size), host.nbytes
+    device.write(address, host)
+    while nbytes < DTYPES[dtype] * size:
+        more = min(nbytes, DTYPES[dtype] * size - nbytes)
+        device.driver.memcpy_dtod_async(address + nbytes, address, more, device.stream)
+        nbytes += more
+    device.synchronize()
+    return address
