@@ -83,24 +83,45 @@ def content(run: Path) -> dict[str, bytes]:
 
 
 def unproved(program, device, begun, say):
-    """In place of ported.training.start.kernels_for."""
+    """In place of ported.training.start.kernels_for: what evidence chooses; where something has no
+    proof, of each operation the versions named by --use, else the fastest by any timing there is,
+    else the first."""
     from ported import evidence, source
     from ported.executor import contracts_of, wanted
 
     contracts = contracts_of(program)
+    versions = source.read_all(language=device.language)
     if begun.lock:
-        versions = source.read_all(language=device.language)
         chosen = {key: evidence.Choice(versions[entry["version"]], entry["parameters"])
                   for key, entry in begun.lock["kernels"].items()}
         return chosen, begun.lock
-    needs = wanted(program, contracts)
+    needs, use = wanted(program, contracts), [n for n in begun.config.use.split(",") if n]
     try:
-        chosen = evidence.choose(needs, contracts, device)
+        chosen = evidence.choose(needs, contracts, device, use)
     except evidence.EvidenceError:
-        versions = source.read_all(language=device.language)
-        firsts = {key: versions[f"{name}_01"] for key, (name, *_) in needs.items()}
-        chosen = {key: evidence.Choice(v, v.configurations()[0]) for key, v in firsts.items()}
+        forced = {versions[name].contract_name: versions[name] for name in use}
+        chosen = {key: _unproved(forced, versions, contracts[name], axes, device)
+                  for key, (name, axes, *_) in needs.items()}
     return chosen, evidence.lock(chosen, contracts, device)
+
+
+def _unproved(forced, versions, of, axes, device):
+    """One operation's choice, without asking for a proof."""
+    from ported import evidence
+
+    if of.name in forced:
+        return evidence.Choice(forced[of.name], forced[of.name].configurations()[0])
+    fit = [v for v in versions.values()
+           if v.contract_name == of.name and v.supports(device.precision, of.roles)
+           and not v.unmet_needs({**axes, **device.values, **v.configurations()[0]})]
+    if not fit:
+        raise evidence.EvidenceError(f"{of.name}: no version for {device.precision.name} at "
+                                     f"{dict(axes)}")
+    timed = [v for v in fit if (evidence.load(v.name, device.evidence, evidence.meaning(v, of))
+                                or {}).get("timings")]
+    if timed:
+        return evidence.fastest(timed, of, axes, device)
+    return evidence.Choice(fit[0], fit[0].configurations()[0])
 
 
 if __name__ == "__main__":
