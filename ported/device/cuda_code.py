@@ -7,6 +7,7 @@ The unit says the types of the roles and the values of compile-time parameters, 
 import functools
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -50,6 +51,33 @@ def nvcc() -> tuple[str, str]:
                           "set NVCC to its path")
     state = os.stat(os.path.realpath(path))
     return path, f"{os.path.realpath(path)}:{state.st_size}:{state.st_mtime_ns}"
+
+
+@functools.cache
+def include_directory() -> Path:
+    """The folder of cuda_bf16.h: of nvcc's own toolkit, else of pip's wheels.
+
+    Raises DeviceError that says what to install."""
+    places = [Path(word).resolve() for word in _dryrun_includes()]
+    places += _installed("include")
+    for place in places:
+        if (place / "cuda_bf16.h").is_file():
+            return place
+    raise DeviceError("no CUDA headers: looked for cuda_bf16.h in nvcc's toolkit and in Python's "
+                      "packages; pip install nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-cccl "
+                      "(no GPU is needed)")
+
+
+def _dryrun_includes() -> list[str]:
+    """Where nvcc itself looks for headers, as its dry run says."""
+    try:
+        path, _ = nvcc()
+    except DeviceError:
+        return []
+    result = subprocess.run([path, "--dryrun", "-x", "cu", os.devnull], capture_output=True,
+                            text=True)
+    line = next((x for x in result.stderr.splitlines() if "INCLUDES=" in x), "")
+    return re.findall(r'-I([^"\s]+)', line)
 
 
 def _installed(name: str) -> list[Path]:

@@ -1,0 +1,111 @@
+"""What g++ compiles for the emulated device: the runtime once, a version for its values.
+
+Everything lies in the user's cache directory, addressed by content: source, headers, flags and
+compiler. A version is compiled plainly (`fast`) or instrumented, every access to memory calling
+the runtime first (the flavours `addresses` and `races`). The instrumentation is the one of g++'s
+thread sanitizer; the functions that it calls are ours (checks.cpp), so that no sanitizer library
+is needed.
+"""
+
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from ported.device import DeviceError, cuda_code
+from ported.device.cpu import cache_directory
+from ported.precision import Precision
+from ported.source import Version
+
+HERE = Path(__file__).resolve().parent
+RUNTIME = ("runtime.cpp", "faults.cpp", "checks.cpp")
+# No fused multiply-add that the source does not write, so that results repeat on any machine; a
+# chain of frames, so that a fault can name its callers.
+COMMON = ("-std=c++17", "-O1", "-g1", "-fPIC", "-ffp-contract=off", "-fno-omit-frame-pointer",
+          "-fno-optimize-sibling-calls")
+KERNEL = (*COMMON, "-w", "-fvisibility=hidden", "-fno-strict-aliasing", "-fno-threadsafe-statics",
+          "-fno-gnu-unique")
+CHECKED = ("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0")
+
+
+@functools.cache
+def compiler() -> tuple[str, str]:
+    """The C++ compiler's path and its identity: path, size and time of change."""
+    wanted = os.environ.get("CXX") or "g++"
+    path = shutil.which(wanted)
+    if path is None:
+        raise DeviceError(f"no C++ compiler: looked for {wanted} on PATH; install it (Debian, "
+                          "Ubuntu: apt install g++) or set CXX to a GNU compiler's path")
+    state = os.stat(os.path.realpath(path))
+    return path, f"{os.path.realpath(path)}:{state.st_size}:{state.st_mtime_ns}"
+
+
+@functools.cache
+def _headers() -> tuple[list[str], str]:
+    """Include options, and a digest of all that a kernel's compilation reads besides itself."""
+    cuda = cuda_code.include_directory()
+    folders = [HERE, HERE / "include", cuda_code.COMMON]
+    digest = hashlib.sha256(str(cuda).encode())
+    for path in sorted([*HERE.rglob("*.h"), *HERE.glob("*.cpp"), *HERE.glob("*.ld")]):
+        digest.update(path.read_bytes())
+    options = [f"-I{folder}" for folder in folders]
+    return [*options, "-isystem", str(cuda), "-isystem", str(cuda / "cccl")], digest.hexdigest()
+
+
+def _run(command: list[str], what: str) -> None:
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        message = "\n".join(result.stderr.splitlines()[:20])
+        raise DeviceError(f"{what}: does not compile for the emulated device:\n{message}\n"
+                          f"the command: {' '.join(command)}")
+
+
+def _cached(name: str, key: list[str], make) -> Path:
+    """The file `name`-DIGEST of the cache; `make(path)` writes it where it is missing."""
+    digest = hashlib.sha256("\n".join([*key, compiler()[1]]).encode()).hexdigest()[:20]
+    stem, _, ending = name.rpartition(".")
+    path = cache_directory() / "emulated" / f"{stem}-{digest}.{ending}"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            built = Path(scratch) / "built"
+            make(built)
+            os.replace(built, path)
+    return path
+
+
+def runtime() -> Path:
+    """The runtime as a shared library."""
+    options, digest = _headers()
+
+    def make(path: Path) -> None:
+        sources = [str(HERE / name) for name in RUNTIME]
+        _run([compiler()[0], *COMMON, "-O2", "-shared", *options, *sources, "-o", str(path)],
+             "the runtime")
+    return _cached("runtime.so", [digest, *COMMON], make)
+
+
+def library(version: Version, precision: Precision, values: Mapping[str, int],
+            checked: bool) -> Path:
+    """The shared library of one version, whose functions `launch_<kernel>` run it."""
+    options, headers = _headers()
+    flags = [*KERNEL, *(CHECKED if checked else ()),
+             *(flag for flag in version.flags if flag.startswith("-D"))]
+    text = cuda_code.prelude(precision, values)
+    entries = "\n".join(f"EMULATED_KERNEL({launch})" for launch in version.parameters)
+    engine = runtime()
+
+    def make(path: Path) -> None:
+        unit = path.with_suffix(".cpp")
+        unit.write_text(f'{text}#include "{version.path.resolve()}"\n{entries}\n')
+        # Only the linker's own libraries, or -fsanitize=thread would bring its own.
+        _run([compiler()[0], *flags, *options, f"-I{version.path.resolve().parent}",
+              "-include", "emulated.h", "-shared", "-nodefaultlibs", str(unit), str(engine),
+              f"-Wl,-T,{HERE / 'shared.ld'}", f"-Wl,-rpath,{engine.parent}", "-lstdc++", "-lm",
+              "-lgcc_s", "-lgcc", "-lc", "-o", str(path)], str(version.path))
+    return _cached(f"{version.name}{'-checked' if checked else ''}.so",
+                   [version.digest, text, entries, headers, *flags, str(engine)], make)

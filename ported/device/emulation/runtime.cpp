@@ -1,0 +1,599 @@
+// Fibers, their schedule, barriers and warp operations; a launch from begin to end.
+#include "internal.h"
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <dlfcn.h>
+#include <link.h>
+#include <map>
+#include <mutex>
+#include <sys/mman.h>
+
+namespace emulated {
+
+State state;
+Thread threads[MOST_THREADS];
+Thread outside;
+unsigned block_threads, live_threads, block_number, epoch;
+char *image_begin, *image_end;
+Request request;
+
+namespace {
+
+enum Schedule { fifo, reverse, random_order, warps };
+std::vector<Thread*> ready;  // fifo takes them from `first`, reverse from the end
+size_t first;
+uint64_t random_state;
+void (*kernel_body)(void*);
+void* kernel_context;
+unsigned char* stacks;
+unsigned char *dynamic_room, *dynamic_room_end;
+
+uint32_t random_number() {  // xorshift64 (Marsaglia, 2003)
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return static_cast<uint32_t>(random_state >> 16);
+}
+
+// ---- switching fibers
+#if defined(__x86_64__)
+// The registers that a call keeps go to the old stack, and come from the new one.
+extern "C" void emulated_switch(void** from, void* to);
+asm(".text\n.p2align 4\n.type emulated_switch,@function\nemulated_switch:\n"
+    "push %rbp; push %rbx; push %r12; push %r13; push %r14; push %r15\n"
+    "mov %rsp,(%rdi); mov %rsi,%rsp\n"
+    "pop %r15; pop %r14; pop %r13; pop %r12; pop %rbx; pop %rbp\nret\n"
+    ".size emulated_switch,.-emulated_switch\n");
+void switch_context(Thread& from, Thread& to) { emulated_switch(&from.context, to.context); }
+void prepare(Thread& thread, void (*entry)()) {
+    // Tops of stacks lie apart by more than their size, or they would share few cache lines.
+    size_t colour = thread.linear * 320 % 8192;
+    auto top = reinterpret_cast<size_t>(thread.stack + STACK - 64 - colour) & ~size_t(15);
+    void** at = reinterpret_cast<void**>(top);
+    *--at = nullptr;
+    *--at = reinterpret_cast<void*>(entry);
+    for (int i = 0; i < 6; i++) *--at = nullptr;
+    thread.context = at;
+}
+#else
+void switch_context(Thread& from, Thread& to) { swapcontext(&from.context, &to.context); }
+void prepare(Thread& thread, void (*entry)()) {
+    getcontext(&thread.context);
+    thread.context.uc_stack.ss_sp = thread.stack;
+    thread.context.uc_stack.ss_size = STACK;
+    thread.context.uc_link = nullptr;
+    makecontext(&thread.context, entry, 0);
+}
+#endif
+
+void switch_to(Thread& to) {
+    Thread& from = self();
+    to.status = Thread::running;
+    state.self = &to;
+    switch_context(from, to);
+}
+
+Thread* next_ready() {
+    size_t waiting = ready.size() - first;
+    if (!waiting) return nullptr;
+    if (request.schedule == reverse) {
+        Thread* last = ready.back();
+        ready.pop_back();
+        return last;
+    }
+    if (request.schedule == random_order)
+        std::swap(ready[first], ready[first + random_number() % waiting]);
+    if (request.schedule == warps) {
+        auto best = std::max_element(ready.begin() + first, ready.end(), [](auto* a, auto* b) {
+            return a->priority < b->priority; });
+        std::swap(ready[first], *best);
+    }
+    Thread* next = ready[first++];
+    if (first == ready.size()) ready.clear(), first = 0;
+    return next;
+}
+
+void wake(Thread& thread) {
+    thread.status = Thread::ready;
+    ready.push_back(&thread);
+}
+
+void run_another() {
+    look_at_clock();
+    Thread* next = next_ready();
+    if (next == &self()) next->status = Thread::running;
+    else switch_to(next ? *next : outside);
+}
+
+void park(const char* what, void* frame) {
+    self().status = Thread::waiting;
+    self().waits_for = what;
+    self().waits_frame = frame;
+    run_another();
+}
+
+// ---- the block's barrier
+struct Tally {
+    int count = 0;
+    bool all = true, any = false;
+};
+Tally tally, opened;  // of those that wait now; of the barrier that opened last
+unsigned arrived;
+int barrier_line;
+std::vector<Thread*> at_barrier;
+
+void open_barrier() {
+    checks_barrier();
+    epoch++;
+    opened = tally;
+    tally = Tally();
+    for (Thread* thread : at_barrier) wake(*thread);
+    at_barrier.clear();
+    arrived = 0;
+}
+
+}  // namespace
+
+int barrier(bool predicate, Vote vote, int line) {
+    settle();
+    Thread& me = self();
+    if (arrived && barrier_line != line) {
+        Thread& other = *at_barrier.front();
+        void* places[MOST_PLACES];
+        int found = walk(other.waits_frame, other, places);
+        fault_against("barrier", nullptr, block_number, other.linear, places, found,
+                      "a barrier in diverging branches: this thread waits at {at}, %u others of "
+                      "its block at {other}", arrived);
+    }
+    barrier_line = line;
+    arrived++;
+    tally = {tally.count + predicate, tally.all && predicate, tally.any || predicate};
+    if (arrived < live_threads) {
+        at_barrier.push_back(&me);
+        park("__syncthreads", __builtin_frame_address(0));
+    } else if (request.schedule == fifo) {
+        open_barrier();
+    } else {  // the last to come need not be the first to go on
+        at_barrier.push_back(&me);
+        me.status = Thread::waiting;
+        open_barrier();
+        run_another();
+    }
+    return vote == Vote::count ? opened.count : vote == Vote::all ? opened.all : opened.any;
+}
+
+// ---- operations of a warp
+namespace {
+
+// Every lane of `mask` leaves its argument; the last to come runs `together` over all of them, by
+// lane, and wakes the others.
+template <class Together>
+void meet(unsigned mask, int operation, const char* name, void* argument, Together together) {
+    settle();
+    look_at_clock();
+    Thread& me = self();
+    Thread* lanes = &threads[me.warp * 32];
+    unsigned count = std::min(32u, block_threads - me.warp * 32);
+    if (!(mask >> me.lane & 1))
+        fault("mask", "%s: lane %u calls it and is not in its mask 0x%08x", name, me.lane, mask);
+    if (count < 32 && mask >> count)
+        fault("mask", "%s: the mask 0x%08x names lanes that the block does not have (the warp has "
+              "%u)", name, mask, count);
+    me.meets = true;
+    me.mask = mask;
+    me.operation = operation;
+    me.argument = argument;
+    void* arguments[32] = {};
+    bool complete = true;
+    for (unsigned lane = 0; lane < count; lane++) {
+        Thread& other = lanes[lane];
+        if (!(mask >> lane & 1)) continue;
+        if (other.status == Thread::done)
+            fault("mask", "%s: the mask 0x%08x names lane %u, which has returned", name, mask,
+                  lane);
+        bool same = other.meets && other.operation == operation && other.mask == mask;
+        if (other.meets && !same && (other.mask >> me.lane & 1)) {
+            void* places[MOST_PLACES];
+            int found = walk(other.waits_frame, other, places);
+            fault_against("mask", nullptr, block_number, other.linear, places, found,
+                          "%s with mask 0x%08x at {at} meets lane %u in %s with mask 0x%08x at "
+                          "{other}", name, mask, lane, other.waits_for, other.mask);
+        }
+        complete &= same;
+        arguments[lane] = other.argument;
+    }
+    if (!complete) return park(name, __builtin_frame_address(0));
+    together(arguments);
+    for (unsigned lane = 0; lane < count; lane++)
+        if (mask >> lane & 1) {
+            lanes[lane].meets = false;
+            if (&lanes[lane] != &me) wake(lanes[lane]);
+        }
+}
+
+}  // namespace
+
+void warp_barrier(unsigned mask) {
+    Thread* lanes = &threads[self().warp * 32];
+    // Each lane learns what the others have seen, and all of them what each has done.
+    meet(mask, 0, "__syncwarp", nullptr, [mask, lanes](void**) {
+        unsigned seen[32] = {};
+        for (unsigned lane = 0; lane < 32; lane++)
+            if (mask >> lane & 1) {
+                for (unsigned i = 0; i < 32; i++)
+                    seen[i] = std::max(seen[i], lanes[lane].seen[i]);
+                seen[lane] = std::max(seen[lane], lanes[lane].clock);
+            }
+        for (unsigned lane = 0; lane < 32; lane++)
+            if (mask >> lane & 1) {
+                std::copy(seen, seen + 32, lanes[lane].seen);
+                lanes[lane].clock++;
+            }
+    });
+}
+
+uint64_t shuffle(unsigned mask, uint64_t bits, unsigned source) {
+    struct Offer {
+        uint64_t bits, result;
+        unsigned source;
+    } offer{bits, bits, source & 31};
+    meet(mask, 1, "a shuffle", &offer, [](void** arguments) {
+        for (int lane = 0; lane < 32; lane++)
+            if (auto* taker = static_cast<Offer*>(arguments[lane])) {
+                auto* giver = static_cast<Offer*>(arguments[taker->source]);
+                if (!giver)
+                    fault("mask", "a shuffle: lane %d reads lane %u, which is not in the mask",
+                          lane, taker->source);
+                taker->result = giver->bits;
+            }
+    });
+    return offer.result;
+}
+
+unsigned reduce(unsigned mask, unsigned value, Reduction reduction) {
+    struct Offer {
+        unsigned value, result;
+    } offer{value, 0};
+    const char* name = reduction == Reduction::ballot ? "a vote" : "__reduce_sync";
+    meet(mask, 2 + static_cast<int>(reduction), name, &offer, [reduction](void** arguments) {
+        unsigned result = 0;
+        bool begun = false;
+        for (int lane = 0; lane < 32; lane++) {
+            if (!arguments[lane]) continue;
+            unsigned x = static_cast<Offer*>(arguments[lane])->value;
+            if (reduction == Reduction::ballot) x = (x != 0) << lane;
+            int was = static_cast<int>(result), is = static_cast<int>(x);
+            if (!begun) result = x;
+            else switch (reduction) {
+                case Reduction::add: result += x; break;
+                case Reduction::min: result = std::min(result, x); break;
+                case Reduction::max: result = std::max(result, x); break;
+                case Reduction::min_signed: result = std::min(was, is); break;
+                case Reduction::max_signed: result = std::max(was, is); break;
+                case Reduction::bit_and: result &= x; break;
+                case Reduction::bit_xor: result ^= x; break;
+                case Reduction::bit_or:
+                case Reduction::ballot: result |= x; break;
+            }
+            begun = true;
+        }
+        for (int lane = 0; lane < 32; lane++)
+            if (arguments[lane]) static_cast<Offer*>(arguments[lane])->result = result;
+    });
+    return offer.result;
+}
+
+unsigned match(unsigned mask, uint64_t bits, bool all) {
+    struct Offer {
+        uint64_t bits;
+        unsigned result;
+    } offer{bits, 0};
+    meet(mask, 20 + all, "__match_sync", &offer, [mask, all](void** arguments) {
+        for (int lane = 0; lane < 32; lane++) {
+            auto* one = static_cast<Offer*>(arguments[lane]);
+            if (!one) continue;
+            for (int i = 0; i < 32; i++)
+                if (arguments[i] && static_cast<Offer*>(arguments[i])->bits == one->bits)
+                    one->result |= 1u << i;
+            if (all && one->result != mask) one->result = 0;
+        }
+    });
+    return offer.result;
+}
+
+// ---- tensor cores
+// Lane l names row l % 8 of matrix l / 8, and gets elements 2 c and 2 c + 1 of row r of each, with
+// l = 4 r + c (transposed: of column r).
+void load_matrix(unsigned* registers, int count, bool transposed, const void* row) {
+    struct Offer {
+        const unsigned char* row;
+        unsigned* registers;
+    } offer{static_cast<const unsigned char*>(row), registers};
+    if (static_cast<int>(self().lane) < 8 * count) {
+        if (reinterpret_cast<size_t>(row) % 16)
+            fault("misaligned", "ldmatrix: a row at an address that is no multiple of 16");
+        touch(row, 16, Access::read, __builtin_return_address(0));
+    }
+    meet(0xffffffffu, 30 + 2 * count + transposed, "ldmatrix", &offer,
+         [count, transposed](void** arguments) {
+             for (int lane = 0; lane < 32; lane++)
+                 for (int matrix = 0; matrix < count; matrix++) {
+                     uint16_t two[2];
+                     for (int i = 0; i < 2; i++) {
+                         int row = lane / 4, column = lane % 4 * 2 + i;
+                         if (transposed) std::swap(row, column);
+                         auto* from = static_cast<Offer*>(arguments[8 * matrix + row])->row;
+                         std::memcpy(&two[i], from + 2 * column, 2);
+                     }
+                     static_cast<Offer*>(arguments[lane])->registers[matrix] =
+                         two[0] | static_cast<unsigned>(two[1]) << 16;
+                 }
+         });
+}
+
+namespace {
+float half_of(unsigned pair, int which) {  // one of two bfloat16, the first in the lower half
+    unsigned bits = which ? pair & 0xffff0000u : pair << 16;
+    float number;
+    std::memcpy(&number, &bits, 4);
+    return number;
+}
+}  // namespace
+
+// d += a b; the layout of fragments is said at mma_16x8x16 in cuda_src/ptx.cuh. Sums run over k in
+// order, in float32; tensor cores sum in an order of their own.
+void multiply(float* d, const unsigned* a, const unsigned* b) {
+    struct Offer {
+        float* d;
+        const unsigned *a, *b;
+    } offer{d, a, b};
+    meet(0xffffffffu, 40, "mma", &offer, [](void** arguments) {
+        float A[16][16], B[16][8];
+        for (int lane = 0; lane < 32; lane++) {
+            auto* one = static_cast<Offer*>(arguments[lane]);
+            int g = lane / 4, q = lane % 4;
+            for (int i = 0; i < 2; i++) {
+                for (int part = 0; part < 4; part++)
+                    A[g + part % 2 * 8][2 * q + part / 2 * 8 + i] = half_of(one->a[part], i);
+                for (int part = 0; part < 2; part++)
+                    B[2 * q + part * 8 + i][g] = half_of(one->b[part], i);
+            }
+        }
+        for (int lane = 0; lane < 32; lane++) {
+            float* sum = static_cast<Offer*>(arguments[lane])->d;
+            for (int i = 0; i < 4; i++) {
+                int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+                for (int k = 0; k < 16; k++) sum[i] += A[row][k] * B[k][column];
+            }
+        }
+    });
+}
+
+// ---- asynchronous copies: they land when waited for, and not before
+void copy_async(void* to, const void* from, unsigned bytes, unsigned given) {
+    Thread& me = self();
+    Copy copy{to, from, bytes, given, me.copy_group, __builtin_return_address(0)};
+    if (reinterpret_cast<size_t>(to) % bytes || (given && reinterpret_cast<size_t>(from) % bytes))
+        fault("misaligned", "cp.async of %u bytes between addresses that are no multiples of it",
+              bytes);
+    if (given) touch(from, given, Access::read, copy.place);
+    landing(copy, false);
+    std::memset(to, 0xff, bytes);  // NaN, until it has landed
+    me.copies.push_back(copy);
+}
+
+void copy_async_commit() { self().copy_group++; }
+
+void copy_async_wait(int left) {
+    settle();
+    Thread& me = self();
+    auto landed = [&](const Copy& copy) {
+        if (copy.group >= me.copy_group - left) return false;
+        landing(copy, true);
+        std::memset(copy.to, 0, copy.bytes);
+        std::memcpy(copy.to, copy.from, copy.given);
+        return true;
+    };
+    me.copies.erase(std::remove_if(me.copies.begin(), me.copies.end(), landed), me.copies.end());
+}
+
+// ---- a launch
+namespace {
+
+void fiber() {
+    kernel_body(kernel_context);
+    settle();
+    Thread& me = self();
+    me.status = Thread::done;
+    live_threads--;
+    // Those that have returned count no more (CUDA C++ Programming Guide, 7.x threads' barriers).
+    if (arrived && arrived == live_threads) open_barrier();
+    look_at_clock();
+    Thread* next = next_ready();
+    switch_to(next ? *next : outside);
+    std::abort();
+}
+
+void prepare_block(unsigned number) {
+    block_number = number;
+    state.block_index = {number, 0, 0};
+    live_threads = block_threads;
+    epoch = 1;
+    ready.clear();
+    at_barrier.clear();
+    first = arrived = 0;
+    tally = Tally();
+    checks_begin_block();
+    unsigned warp_priority = 0;
+    for (unsigned i = 0; i < block_threads; i++) {
+        Thread& thread = threads[i];
+        thread.index = {i, 0, 0};
+        thread.linear = i;
+        thread.lane = i % 32;
+        thread.warp = i / 32;
+        thread.stack = stacks + i * STACK;
+        thread.meets = false;
+        thread.clock = 1;
+        std::fill(thread.seen, thread.seen + 32, 0);
+        thread.fenced = 0;
+        thread.copies.clear();
+        thread.copy_group = 0;
+        if (request.schedule == warps) {
+            if (thread.lane == 0) warp_priority = random_number() & 0xffff;
+            thread.priority = warp_priority << 8 | (random_number() & 0xff);
+        }
+        prepare(thread, fiber);
+        wake(thread);
+    }
+}
+
+// No thread can go on: who waits for what.
+void report_deadlock() {
+    unsigned waiting[2] = {};
+    Thread* someone[2] = {};
+    for (unsigned i = 0; i < block_threads; i++) {
+        Thread& thread = threads[i];
+        if (thread.status != Thread::waiting) continue;
+        if (!waiting[thread.meets]++) someone[thread.meets] = &thread;
+        for (unsigned lane = 0; thread.meets && lane < 32; lane++) {
+            Thread& other = threads[thread.warp * 32 + lane];
+            if (!(thread.mask >> lane & 1) || other.status != Thread::done) continue;
+            state.self = &thread;
+            fault_of_launch("mask", "%s at {at}: the mask 0x%08x names lane %u, which has "
+                            "returned", thread.waits_for, thread.mask, lane);
+            return;
+        }
+    }
+    Thread& shown = someone[1] ? *someone[1] : *someone[0];
+    state.self = &shown;
+    if (someone[0] && someone[1]) {
+        last_fault.other_places = walk(someone[0]->waits_frame, *someone[0], last_fault.other);
+        last_fault.other_block = block_number;
+        last_fault.other_thread = someone[0]->linear;
+        fault_of_launch("deadlock", "no thread of the block can go on: %u wait in %s at {at}, %u "
+                        "in %s at {other}", waiting[1], someone[1]->waits_for, waiting[0],
+                        someone[0]->waits_for);
+    } else {
+        fault_of_launch("deadlock", "no thread of the block can go on: %u of %u wait in %s at "
+                        "{at}", waiting[0] + waiting[1], block_threads, shown.waits_for);
+    }
+}
+
+bool run_block(unsigned number) {
+    prepare_block(number);
+    state.self = &outside;
+    switch_to(*next_ready());
+    if (!last_fault.kind[0] && live_threads) report_deadlock();
+    return !last_fault.kind[0];
+}
+
+bool allowed(size_t static_bytes) {
+    auto refuse = [](const char* what, size_t found, size_t most) {
+        fault_of_launch("launch", "the driver would refuse this launch: %s is %zu; at most %zu",
+                        what, found, most);
+        return false;
+    };
+    if (!request.grid || request.grid > 0x7fffffffu)
+        return refuse("the grid's number of blocks", request.grid, 0x7fffffffu);
+    if (!request.block || request.block > MOST_THREADS)
+        return refuse("the block's number of threads", request.block, MOST_THREADS);
+    if (static_bytes > MOST_STATIC)
+        return refuse("static shared memory in bytes", static_bytes, MOST_STATIC);
+    if (static_bytes + request.dynamic_bytes > MOST_SHARED)
+        return refuse("shared memory in bytes", static_bytes + request.dynamic_bytes, MOST_SHARED);
+    return true;
+}
+
+unsigned char* map_memory(size_t bytes) {
+    void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) std::abort();
+    return static_cast<unsigned char*>(at);
+}
+
+void prepare_memory() {
+    if (stacks) return;
+    stacks = map_memory(MOST_THREADS * STACK);
+    for (unsigned i = 0; i < MOST_THREADS; i++) mprotect(stacks + i * STACK, 4096, PROT_NONE);
+    // Dynamic shared memory ends at a page that nobody may touch.
+    size_t room = (MOST_SHARED + 4095) / 4096 * 4096;
+    dynamic_room = map_memory(room + 4096);
+    dynamic_room_end = dynamic_room + room;
+    mprotect(dynamic_room_end, 4096, PROT_NONE);
+}
+
+// Where the library that holds `function` lies in memory.
+void find_image(void* function) {
+    static std::map<void*, std::pair<char*, char*>> known;
+    auto& [begin, end] = known[function];
+    if (!begin) {
+        Dl_info info;
+        dladdr(function, &info);
+        begin = end = static_cast<char*>(info.dli_fbase);
+        std::pair<char*, char**> wanted{begin, &end};
+        dl_iterate_phdr([](dl_phdr_info* library, size_t, void* data) {
+            auto& [base, last] = *static_cast<std::pair<char*, char**>*>(data);
+            for (int i = 0; i < library->dlpi_phnum; i++) {
+                auto& part = library->dlpi_phdr[i];
+                char* stop = reinterpret_cast<char*>(library->dlpi_addr) + part.p_vaddr +
+                             part.p_memsz;
+                if (reinterpret_cast<char*>(library->dlpi_addr) == base && part.p_type == PT_LOAD)
+                    *last = std::max(*last, stop);
+            }
+            return 0;
+        }, &wanted);
+    }
+    image_begin = begin;
+    image_end = end;
+}
+
+void run_blocks(void (*body)(void*), char* shared_begin, char* shared_end) {
+    prepare_memory();
+    find_image(reinterpret_cast<void*>(body));
+    block_threads = request.block;
+    state.block_size = {request.block, 1, 1};
+    state.grid_size = {request.grid, 1, 1};
+    size_t dynamic = (request.dynamic_bytes + 127) / 128 * 128;
+    state.dynamic_shared = dynamic_room_end - dynamic;
+    random_state = request.seed * 2654435761u + 88172645463325252ull;
+    std::vector<uint32_t> order(request.grid);
+    for (uint32_t i = 0; i < request.grid; i++)
+        order[i] = request.schedule == reverse ? request.grid - 1 - i : i;
+    if (request.schedule >= random_order)
+        for (uint32_t i = request.grid; i > 1; i--) std::swap(order[i - 1], order[random_number() % i]);
+    checks_begin_launch(shared_begin, shared_end);
+    Guard guard(request.limit);
+    for (uint32_t block : order) {
+        std::memset(shared_begin, 0xff, shared_end - shared_begin);  // NaN
+        std::memset(state.dynamic_shared, 0xff, dynamic);
+        if (!run_block(block)) break;
+    }
+}
+
+}  // namespace
+
+void leave_for_good() {
+    self().status = Thread::done;
+    state.self = &outside;
+    Thread abandoned;
+    switch_context(abandoned, outside);
+    std::abort();
+}
+
+int launch(void (*body)(void*), void* context, const Request* asked, char* shared_begin,
+           char* shared_end) {
+    static std::mutex one_at_a_time;
+    std::lock_guard<std::mutex> lock(one_at_a_time);
+    forget_fault();
+    request = *asked;
+    kernel_body = body;
+    kernel_context = context;
+    state.self = nullptr;
+    if (allowed(shared_end - shared_begin)) run_blocks(body, shared_begin, shared_end);
+    state.self = nullptr;
+    return last_fault.kind[0] != 0;
+}
+
+}  // namespace emulated
