@@ -47,6 +47,7 @@ class Cuda:
         self.stream = card.driver.Stream(NON_BLOCKING)
         self.recent: deque[str] = deque(maxlen=8)
         self.gone: DeviceError | None = None
+        self.capturing = False
         self.architecture = card.architecture
         self.processor = card.name
         self.evidence = f"sm_{card.capability[0]}{card.capability[1]}/{numbers.name}"
@@ -98,7 +99,7 @@ class Cuda:
         """Gives memory back; waits for work that may use it. After a fault it goes with the
         process."""
         memory = self._allocations.pop(address, None)
-        if memory is not None and self.gone is None:
+        if memory is not None and self.gone is None and self.card.open:
             self.synchronize()
             memory.free()
 
@@ -190,12 +191,15 @@ class Cuda:
     def _wait(self, done, doing: str = "waiting for the GPU", limit: float | None = None) -> None:
         if self.gone:
             raise self.gone
+        if self.capturing:
+            raise DeviceError("cuda: found a wait among calls that are being captured")
         begin = time.monotonic()
         limit = self.limit if limit is None else limit
         try:
             while not done():
                 waited = time.monotonic() - begin
                 if waited > limit:
+                    self.card.hung = True
                     self.gone = cuda_errors.hung(limit, self.recent)
                     raise self.gone
                 time.sleep(0 if waited < SPIN else 1e-4)
@@ -208,7 +212,8 @@ class Cuda:
         if self.gone:
             return self.gone
         try:
-            self.stream.is_done()
+            if not self.capturing:
+                self.stream.is_done()
         except self.driver.Error as earlier:
             self.gone = cuda_errors.lost(earlier, doing, self.recent, self.tracing)
             return self.gone

@@ -1,11 +1,13 @@
 """The driver, opened: PyCUDA, cuda.bindings and one card's primary context.
 
-The primary context is the one that torch and the CUDA libraries use too. It stays pushed until
-the process ends, and is popped then: PyCUDA aborts a process that leaves one on its stack.
+The primary context is the one that torch and the CUDA libraries use too. It stays on PyCUDA's
+stack until the process ends, and is given back then: PyCUDA aborts a process that leaves one there,
+and frees a primary context by the wrong call if it is only popped.
 """
 
 import atexit
 import importlib
+import os
 import shlex
 import sys
 import tomllib
@@ -19,7 +21,7 @@ DRIVER = 13000  # CUDA 13.0
 CAPABILITY = (8, 0)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Card:
     """One GPU: `driver` is pycuda.driver, `bindings` cuda.bindings.driver, `handle` PyCUDA's
     device."""
@@ -29,6 +31,20 @@ class Card:
     bindings: ModuleType
     handle: object
     capability: tuple[int, int]
+    context: object
+    open: bool = True
+    hung: bool = False
+
+    def close(self) -> None:
+        """Gives the context back. What lives in it is gone for PyCUDA, which then frees nothing
+        more: at the end of a process the driver does. Behind a kernel that hangs it would wait
+        for ever, so the process ends here then, as failed."""
+        self.open = False
+        if self.hung:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)
+        self.context.detach()
 
     @property
     def architecture(self) -> str:
@@ -115,12 +131,14 @@ def start(ordinal: int = 0) -> Card:
                           f"{capability[1]}; expected {CAPABILITY[0]}.{CAPABILITY[1]} or newer "
                           "(Ampere). On this machine: --device emulated, or --device cpu")
     try:
-        handle.retain_primary_context().push()
+        context = handle.retain_primary_context()
+        context.push()
     except driver.Error as error:
         raise DeviceError(f"cuda: {handle.name()} gives no context: {error}; see nvidia-smi for "
                           "who uses it") from None
-    atexit.register(driver.Context.pop)
-    return _cards.setdefault(ordinal, Card(ordinal, driver, bindings, handle, capability))
+    card = _cards[ordinal] = Card(ordinal, driver, bindings, handle, capability, context)
+    atexit.register(card.close)
+    return card
 
 
 __all__ = ["Card", "requirements", "start"]

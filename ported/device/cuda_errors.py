@@ -16,7 +16,8 @@ LIMIT = "TRIVIUM_GPU_LIMIT"
 class DeviceGone(DeviceError):
     """The context is lost (illegal access, failed launch) or a kernel hangs: end this process.
 
-    After a hang nothing that waits for the GPU returns, not even freeing: leave with os._exit."""
+    After a hang nothing that waits for the GPU returns, not even freeing; a process that ends in
+    the usual way is cut short where the context would be given back (exit code 1)."""
 
 
 def _last(recent: Iterable[str]) -> str:

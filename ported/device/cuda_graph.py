@@ -20,6 +20,7 @@ def captured(device, calls: Sequence[Callable[[], object]]) -> Call:
     checked(cu, cu.cuStreamBeginCapture(
         stream, cu.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED))
     names = []
+    device.capturing = True
     try:
         for k, call in enumerate(calls):
             _capture(device, cu, stream, k, call)
@@ -28,6 +29,8 @@ def captured(device, calls: Sequence[Callable[[], object]]) -> Call:
     except BaseException:
         _abandon(cu, stream)
         raise
+    finally:
+        device.capturing = False
     try:
         executable = checked(cu, cu.cuGraphInstantiate(graph, 0))
     except DeviceError as error:
@@ -52,7 +55,7 @@ def _capture(device, cu, stream, k: int, call: Callable[[], object]) -> None:
     """Captures one call. What breaks a capture without an error of its own is seen here too."""
     try:
         call()
-        status = checked(cu, (cu.cuStreamIsCapturing(stream)))
+        status = checked(cu, cu.cuStreamIsCapturing(stream))
     except Exception as error:
         raise DeviceError(f"cuda: call {k} cannot be captured into a graph: {error}") from error
     if status != cu.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_ACTIVE:

@@ -33,7 +33,7 @@ class Call:
         device.recent.append(self.name)
         try:
             self._enqueue()
-        except device.driver.Error as error:
+        except Exception as error:  # PyCUDA's, cuda.bindings' or a vendor library's own
             raise device.fault(error, self.name) from error
         if device.tracing:
             device.check(self.name)
@@ -77,10 +77,9 @@ class Module:
         if name not in self._functions:
             self._functions[name] = self._module.get_function(name)
         function = self._functions[name]
-        threads = shape.block[0] * shape.block[1] * shape.block[2]
         most = function.get_attribute(attributes.MAX_THREADS_PER_BLOCK)
-        if threads > most:
-            raise NotApplicable(f"{name}: found {threads} threads a block; its registers allow "
+        if shape.block > most:
+            raise NotApplicable(f"{name}: found {shape.block} threads a block; its registers allow "
                                 f"{most} (expected a smaller block, or __launch_bounds__)")
         static = function.get_attribute(attributes.SHARED_SIZE_BYTES)
         limit = self._card.attribute("MAX_SHARED_MEMORY_PER_BLOCK_OPTIN")
@@ -99,8 +98,7 @@ class Module:
             self._twin = checked(cu, cu.cuModuleLoadData(self._image))
         function = checked(cu, cu.cuModuleGetFunction(self._twin, name.encode()))
         wishes = {"CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES": shape.shared}
-        blocks = shape.cluster[0] * shape.cluster[1] * shape.cluster[2]
-        if blocks > PORTABLE_CLUSTER:
+        if shape.cluster > PORTABLE_CLUSTER:
             wishes["CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED"] = 1
         for attribute, value in wishes.items():
             checked(cu, cu.cuFuncSetAttribute(
@@ -146,11 +144,11 @@ class CudaKernel:
 
     def _launch(self, function: str, shape: Geometry, values: list) -> Callable[[], object]:
         stream = self.device.stream
-        if shape.clustered:
+        if shape.cluster > 1:
             return _clustered(self.device.card.bindings, self._module.twin(function, shape), shape,
                               values, stream.handle)
-        return partial(self._module.function(function, shape)._launch_kernel, shape.grid,
-                       shape.block, binding.packed(values), shape.shared, stream)
+        return partial(self._module.function(function, shape)._launch_kernel,
+                       (shape.grid,), (shape.block,), binding.packed(values), shape.shared, stream)
 
 
 class PlannedKernel:
@@ -181,10 +179,10 @@ def _clustered(cu, function, shape: Geometry, values: list, stream: int) -> Call
     attribute = cu.CUlaunchAttribute()
     attribute.id = cu.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
     size = attribute.value.clusterDim
-    size.x, size.y, size.z = shape.cluster
+    size.x, size.y, size.z = shape.cluster, 1, 1
     config = cu.CUlaunchConfig()
-    config.gridDimX, config.gridDimY, config.gridDimZ = shape.grid
-    config.blockDimX, config.blockDimY, config.blockDimZ = shape.block
+    config.gridDimX, config.gridDimY, config.gridDimZ = shape.grid, 1, 1
+    config.blockDimX, config.blockDimY, config.blockDimZ = shape.block, 1, 1
     config.sharedMemBytes, config.hStream = shape.shared, cu.CUstream(stream)
     config.attrs, config.numAttrs = [attribute], 1
     pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))

@@ -1,10 +1,5 @@
-"""How large a launch is: the directives' grid, block, shared and cluster in numbers.
+"""How large a launch is: the directives' grid, block, shared and cluster in numbers."""
 
-A size is one expression, or several with commas between them for the axes x, y, z:
-`grid ceil_div(N, block), H`.
-"""
-
-import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,62 +7,42 @@ from ported import expressions
 from ported.device import NotApplicable
 from ported.directives import Launch
 
-GRID = (2**31 - 1, 65535, 65535)  # CUDA C++ Programming Guide, compute capabilities
-BLOCK = (1024, 1024, 64)
-THREADS = 1024
+GRID = 2**31 - 1  # blocks; CUDA C++ Programming Guide, compute capabilities
+THREADS = 1024  # of a block
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Blocks, threads and blocks of a cluster along x, y, z; bytes of dynamic shared memory."""
+    """Blocks of the grid, threads of a block, bytes of dynamic shared memory, blocks of a
+    cluster."""
 
-    grid: tuple[int, int, int]
-    block: tuple[int, int, int]
+    grid: int
+    block: int
     shared: int = 0
-    cluster: tuple[int, int, int] = (1, 1, 1)
-
-    @property
-    def clustered(self) -> bool:
-        return self.cluster != (1, 1, 1)
+    cluster: int = 1
 
     def __str__(self) -> str:
-        words = [f"grid {_shown(self.grid)}", f"block {_shown(self.block)}"]
+        words = [f"{self.grid} blocks of {self.block} threads"]
         words += [f"{self.shared} bytes of shared memory"] if self.shared else []
-        words += [f"cluster {_shown(self.cluster)}"] if self.clustered else []
+        words += [f"clusters of {self.cluster}"] if self.cluster != 1 else []
         return ", ".join(words)
 
 
-def _shown(sizes: tuple[int, ...]) -> str:
-    return "x".join(map(str, sizes))
-
-
-def sizes(text: str, integers: Mapping[str, int]) -> tuple[int, int, int]:
-    """One to three expressions as x, y, z; those left out are 1."""
-    tree = expressions.parse(text)
-    parts = [ast.unparse(part) for part in tree.elts] if isinstance(tree, ast.Tuple) else [text]
-    found = [int(expressions.evaluate(part, integers)) for part in parts]
-    if len(found) > 3:
-        raise expressions.ExpressionError(f"'{text}' has {len(found)} sizes; expected x, y, z")
-    return tuple(found + [1] * (3 - len(found)))
-
-
 def geometry(where: str, launch: Launch, integers: Mapping[str, int]) -> Geometry:
-    """The launch in numbers. NotApplicable names the size that CUDA cannot launch."""
-    found = Geometry(sizes(launch.grid, integers), sizes(launch.block, integers),
-                     int(expressions.evaluate(launch.shared, integers)),
-                     sizes(launch.cluster, integers))
-    wrong = [f"{word} {_shown(counts)} (allowed: 1 to {_shown(most)})"
-             for word, counts, most in (("grid", found.grid, GRID), ("block", found.block, BLOCK))
-             if not all(1 <= count <= top for count, top in zip(counts, most, strict=True))]
-    threads = found.block[0] * found.block[1] * found.block[2]
-    if threads > THREADS:
-        wrong.append(f"{threads} threads a block (allowed: {THREADS})")
-    wrong += [f"grid {_shown(found.grid)} in clusters of {_shown(found.cluster)} (no multiple)"
-              for ok in [all(c >= 1 and g % c == 0
-                             for g, c in zip(found.grid, found.cluster, strict=True))] if not ok]
-    if wrong:
-        raise NotApplicable(f"{where}, launch of {launch.function}: found " + "; ".join(wrong))
-    return found
+    """The launch in numbers. NotApplicable names the one that CUDA cannot launch."""
+    found = Geometry(**{word: int(expressions.evaluate(getattr(launch, word), integers))
+                        for word in ("grid", "block", "shared", "cluster")})
+    if not 1 <= found.grid <= GRID:
+        fault = f"a grid of {found.grid} blocks; expected 1 to {GRID}"
+    elif not 1 <= found.block <= THREADS:
+        fault = f"{found.block} threads a block; expected 1 to {THREADS}"
+    elif found.shared < 0:
+        fault = f"{found.shared} bytes of shared memory; expected 0 or more"
+    elif found.cluster < 1 or found.grid % found.cluster:
+        fault = f"a grid of {found.grid} blocks in clusters of {found.cluster}; expected a multiple"
+    else:
+        return found
+    raise NotApplicable(f"{where}, launch of {launch.function}: found {fault}")
 
 
-__all__ = ["Geometry", "geometry", "sizes"]
+__all__ = ["Geometry", "geometry"]
