@@ -14,7 +14,7 @@ KNOWN = {
     "scratch": 'scratch part F32["P C"] zeroed', "needs": "needs C % 4 == 0",
     "inplace": "inplace dinp=dout", "dtype": "dtype F=bfloat16 R=float32 | all=float32",
     "flags": "flags -O3", "claims": "claims deterministic batch_invariant",
-    "reject": "reject CHECK: reason (wrong kernels only)",
+    "products": "products tf32", "reject": "reject CHECK: reason (wrong kernels only)",
 }
 CLAIMS = ("deterministic", "batch_invariant", "float32", "no_tf32", "no_atomics")
 DTYPES = {"float32": 4, "bfloat16": 2, "int32": 4}
