@@ -1,0 +1,13 @@
+# The vendor's two products, the first multiplied by the GELU's slope where it arises (DGELU). The
+# bias gradient is a kernel of our own.
+#
+#@ dtype  all=float32 | F=bfloat16 P=bfloat16
+#@ needs  C % 8 == 0
+#@ needs  O % 8 == 0
+#@ claims deterministic
+from ported.device.cublaslt import Matmuls
+from ported.device.own_parts import bias_gradient
+from ported.device.products import gelu_linear_backward
+
+vendor = Matmuls("gelu_linear_backward", gelu_linear_backward, after=[bias_gradient()])
+plan, candidates = vendor.plan, vendor.candidates
