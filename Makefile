@@ -51,7 +51,7 @@ clean:  ## remove .venv and what tests left; runs/ and the cache stay
 	@.venv/bin/pip install -q --disable-pip-version-check -r .venv/base.txt
 	@touch $@
 
-.venv/interop: .venv/ready  # what one interoperability test needs besides
+.venv/interop: .venv/ready  # what single tests need besides
 	@$(PY) -c 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["interop"]))' > .venv/interop.txt
 	@.venv/bin/pip install -q --disable-pip-version-check -r .venv/interop.txt
 	@touch $@

@@ -1,94 +1,19 @@
-"""The cuda device without a GPU: what its host side asks of the driver, as a recording one saw it.
+"""The cuda device without a GPU: what its host side asks of the driver, as a record shows it."""
 
-Each test runs a few lines in a process of its own, whose libcuda.so.1 is checks/fake_driver: memory
-is the host's, copies happen, kernels do not. So nothing here says that a kernel is right.
-"""
-
-import json
-import os
+import ctypes
 import re
 import struct
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import pytest
 
 from checks.fake_driver import build
+from checks.fake_driver.record import WAITS, after, passed, recorded, run
 from ported import binding
 from ported.device import NotApplicable, geometry
 from ported.directives import Launch
 
-ROOT = Path(__file__).resolve().parent.parent
-REASON = build.missing()
-recorded = pytest.mark.skipif(REASON is not None, reason=f"cuda's host side: {REASON}")
-WAITS = re.compile(r"cu(CtxSynchronize|StreamSynchronize|EventSynchronize|StreamQuery|EventQuery"
-                   r"|MemcpyHtoD_v2|MemcpyDtoH\w*|MemAlloc\w*|MemFree\w*)\b")
-
-HEAD = """
-import ctypes, os, sys
-from pathlib import Path
-import numpy as np
-from ported import binding, contract, device as devices, source
-from ported.device import cuda, cuda_code
-folder = Path(sys.argv[1])
-cuda_code.nvcc = lambda: ("nvcc", "recorded")
-cuda.nvcc_version = lambda: "13.0"
-def fake_cubin(version, precision, values, architecture, extra=()):
-    path = folder / f"{version.name}-{architecture}-{precision.name}-{values}"
-    path.write_bytes(b"machine code")
-    return path
-cuda_code.cubin = fake_cubin
-def mark(text):
-    ctypes.CDLL("libcuda.so.1").fake_mark(text.encode())
-def version(text, suffix="cu"):
-    path = folder / f"forward_01_x.{suffix}"
-    path.write_text(text)
-    return source.read(path, "gelu", "forward")
-def loaded(device, text, axes=None, parameters=None, suffix="cu"):
-    file = version(text, suffix)
-    return device.load(file, contract.of("gelu_forward"), axes or {"N": 3, "C": 100},
-                       parameters or {})
-GELU = '''//@ block 128
-//@ grid ceil_div(N * C, block)
-extern "C" __global__ void gelu_forward(F* out, const F* inp, int N, int C) {}
-'''
-"""
-
-
-def run(body: str, folder: Path, settings: str = "", driver: bool = True, **environment):
-    """(exit code, output, errors, lines of the record) of a script on the recording driver."""
-    log = folder / "log"
-    log.unlink(missing_ok=True)
-    given = {**os.environ, "PYTHONPATH": str(ROOT), "FAKE_DRIVER_LOG": str(log),
-             "FAKE_DRIVER": settings, **environment}
-    given.pop("TRIVIUM_TRACE", None) if "TRIVIUM_TRACE" not in environment else None
-    if driver:
-        given["LD_LIBRARY_PATH"] = str(build.build())
-    done = subprocess.run([sys.executable, "-c", HEAD + textwrap.dedent(body), str(folder)],
-                          cwd=ROOT, env=given, capture_output=True, text=True, timeout=120)
-    lines = log.read_text().splitlines() if log.exists() else []
-    return done.returncode, done.stdout, done.stderr, lines
-
-
-def passed(body: str, folder: Path, settings: str = "", **environment):
-    """What a script printed as JSON, and the record; it must end well."""
-    code, out, errors, lines = run(body, folder, settings, **environment)
-    assert code == 0, errors
-    assert not errors, errors
-    return json.loads(out) if out else None, lines
-
-
-def after(lines: list[str], mark: str) -> list[str]:
-    """The record between a mark and the next."""
-    rest = lines[lines.index(f"-- {mark}") + 1:]
-    return rest[:next((k for k, line in enumerate(rest) if line.startswith("-- ")), len(rest))]
-
 
 def test_packed_arguments_lie_as_in_a_c_struct():
-    import ctypes
-
     values = [ctypes.c_int(7), ctypes.c_void_p(0x1122334455667788), ctypes.c_float(1.5),
               ctypes.c_double(2.5), ctypes.c_int(-1), ctypes.c_int64(1 << 40), ctypes.c_int(3)]
     expected = struct.pack("@iPfdiqi", 7, 0x1122334455667788, 1.5, 2.5, -1, 1 << 40, 3)
@@ -321,6 +246,8 @@ extern "C" __global__ void gelu_forward(F* out, int C, const F* inp) {}
     assert launch == ("cuLaunchKernelEx gelu_forward grid=64,1,1 block=96,1,1 shared=60000 "
                       f"stream={stream} attribute=4:16,1,1 args={args}")
     assert f"node {launch}" in lines
+    assert [line for line in lines if line.startswith("cuModuleLoad")] == [
+        "cuModuleLoadDataEx first=6d", "cuModuleLoadData first=6d"]  # "machine code", both times
     assert "cuFuncSetAttribute gelu_forward 14 1" in lines  # more than eight blocks: not portable
 
 
@@ -361,167 +288,6 @@ def plan(axes, parameters, device):
     assert "needs C % 4 == 0" in found[2]
 
 
-BAD = [
-    ("devices=0", "found no GPU"),
-    ("cuInit=100", "no CUDA-capable device is detected"),
-    ("version=12080", "found a driver for CUDA 12.8; expected CUDA 13.0 or newer"),
-    ("capability=75", "compute capability 7.5; expected 8.0 or newer"),
-    ("cuDevicePrimaryCtxRetain=2", "gives no context"),
-]
-
-
-@recorded
-@pytest.mark.parametrize("settings, said", BAD)
-def test_machine_that_cannot_is_refused_with_reasons(tmp_path, settings, said):
-    code, _, errors, _ = run("""
-        try:
-            devices.open("cuda")
-        except devices.DeviceError as error:
-            sys.exit(f"refused: {error}")
-        """, tmp_path, settings)
-    assert code == 1 and errors.startswith("refused: cuda: ") and said in errors
-
-
-@recorded
-def test_other_mistakes_at_opening(tmp_path):
-    found, _ = passed("""
-        import json
-        said = []
-        for given in (dict(precision="half"), dict(ordinal=3), dict(), dict(ordinal=1)):
-            try:
-                devices.open("cuda", **given)
-            except (ValueError, devices.DeviceError) as error:
-                said.append(str(error))
-        print(json.dumps(said))
-        """, tmp_path, "devices=2")
-    assert "no precision 'half'" in found[0] and "found no GPU 3" in found[1]
-    assert "found GPU 0 open; expected one GPU a process" in found[2]
-    code, _, errors, _ = run('devices.open("cuda")', tmp_path, TRIVIUM_GPU_LIMIT="long")
-    assert code and "found 'long', expected seconds" in errors
-
-
-def test_without_pycuda_or_driver_the_message_says_what_to_install(tmp_path):
-    hidden = """
-        class Hide:
-            def find_spec(self, name, path=None, target=None):
-                if name.split(".")[0] == "pycuda":
-                    raise ModuleNotFoundError(f"No module named '{name}'", name=name)
-        sys.meta_path.insert(0, Hide())
-        """
-    code, _, errors, _ = run(hidden + """
-        devices.open("cuda")
-        """, tmp_path, driver=False)
-    assert code and "found no Python package pycuda" in errors
-    assert "pip install 'pycuda>=2026.1'" in errors and "nvmath-python" in errors
-
-
-@recorded
-def test_without_a_driver_the_message_names_the_other_devices(tmp_path):
-    code, _, errors, _ = run("""
-        def without(name):
-            raise ImportError("libcuda.so.1: cannot open shared object file")
-        from ported.device import cuda_driver
-        cuda_driver.importlib.import_module = without
-        cuda.open()
-        """, tmp_path)
-    assert code and "no GPU driver" in errors and "--device emulated" in errors
-
-
-@recorded
-def test_without_nvcc_opening_says_so(tmp_path):
-    code, _, errors, _ = run("""
-        def without():
-            raise devices.DeviceError("no CUDA compiler: looked for nvcc")
-        cuda_code.nvcc = without
-        devices.open("cuda")
-        """, tmp_path)
-    assert code and "no CUDA compiler" in errors and "PyCUDA ERROR" not in errors
-
-
-@recorded
-def test_out_of_memory_says_wanted_and_free(tmp_path):
-    code, _, errors, _ = run("""
-        device = devices.open("cuda")
-        device.allocate(2000)
-        """, tmp_path, "free=1000")
-    assert code and "wanted 2000 bytes, 1000 of 151397597184 are free" in errors
-
-
-@recorded
-def test_illegal_access_names_the_last_launches_and_a_trace_the_one(tmp_path):
-    body = """
-        device = devices.open("cuda")
-        memory = device.allocate(4096)
-        call = loaded(device, GELU, parameters={"block": 128}).bind(
-            {"out": memory, "inp": memory}, {})
-        os.environ["FAKE_DRIVER"] = "cuStreamQuery=700"
-        try:
-            call()
-            device.fill(memory, 16)
-            device.synchronize()
-        except devices.DeviceError as error:
-            try:
-                device.read(memory, (1,), "int32")
-            except type(error) as again:
-                sys.exit(f"{type(error).__name__}: {error}" if again is error else "another")
-        """
-    code, _, errors, lines = run(body, tmp_path)
-    assert code == 1 and errors.startswith("DeviceGone: cuda: while waiting")
-    assert "an illegal memory access" in errors and "TRIVIUM_TRACE=1" in errors
-    assert "gelu_forward_01 gelu_forward (3 blocks of 128 threads), fill" in errors
-    assert lines[-1] == "cuDevicePrimaryCtxRelease_v2"
-    code, _, errors, _ = run(body, tmp_path, TRIVIUM_TRACE="1")
-    assert errors.startswith("DeviceGone: cuda: gelu_forward_01 gelu_forward (3 blocks of 128 "
-                             "threads): ") and "Suspected" not in errors
-
-
-@recorded
-def test_trace_waits_after_every_launch_and_replays_plainly(tmp_path):
-    _, lines = passed("""
-        device = devices.open("cuda")
-        memory = device.allocate(4096)
-        call = loaded(device, GELU, parameters={"block": 128}).bind(
-            {"out": memory, "inp": memory}, {})
-        device.trace(True)
-        mark("traced")
-        device.replay([call, call])()
-        device.trace(False)
-        mark("plain")
-        call()
-        mark("end")
-        """, tmp_path)
-    assert [line.split()[0] for line in after(lines, "traced")] == [
-        "cuLaunchKernel", "cuStreamQuery"] * 2
-    assert [line.split()[0] for line in after(lines, "plain")] == ["cuLaunchKernel"]
-
-
-@recorded
-def test_refused_launch_is_blamed_alone(tmp_path):
-    code, _, errors, _ = run("""
-        device = devices.open("cuda")
-        call = loaded(device, GELU, parameters={"block": 128}).bind({"out": 0, "inp": 0}, {})
-        call()
-        """, tmp_path, "cuLaunchKernel=701")
-    assert code and "too many resources requested for launch" in errors
-    assert "DeviceError: cuda: gelu_forward_01 gelu_forward (3 blocks of" in errors
-
-
-@recorded
-def test_hang_is_an_error_and_the_process_ends(tmp_path):
-    code, _, errors, lines = run("""
-        device = devices.open("cuda", limit=0.2)
-        memory = device.allocate(64)
-        call = loaded(device, GELU, parameters={"block": 128}).bind(
-            {"out": memory, "inp": memory}, {})
-        call()
-        os.environ["FAKE_DRIVER"] = "cuStreamQuery=600"
-        device.synchronize()
-        """, tmp_path)
-    assert code == 1 and "the GPU was not done after 0.2 s" in errors
-    assert "gelu_forward_01 gelu_forward" in errors
-    assert not any(re.match("cuMemFree|cuDevicePrimaryCtxRelease", line) for line in lines)
-
-
 @recorded
 def test_context_is_given_back_and_nothing_is_said_at_the_end(tmp_path):
     _, lines = passed("""
@@ -541,3 +307,31 @@ def test_context_is_given_back_and_nothing_is_said_at_the_end(tmp_path):
     assert sum(line == "cuDevicePrimaryCtxRetain" for line in lines) == 1
     assert lines[-1] == "cuDevicePrimaryCtxRelease_v2"
     assert sum(line == "cuDevicePrimaryCtxRelease_v2" for line in lines) == 1
+
+
+@recorded
+@pytest.mark.skipif(not build.has_pycuda(), reason="PyCUDA is not installed: its stand-in is used")
+def test_stand_in_asks_the_driver_for_what_pycuda_asks_for(tmp_path):
+    body = """
+        device = devices.open("cuda", precision="bfloat16")
+        memory = device.allocate(4096)
+        text = GELU.replace("//@ block", "//@ dtype F=bfloat16\\n//@ shared 60000\\n//@ block")
+        call = loaded(device, text, parameters={"block": 128}).bind(
+            {"out": 0x1000, "inp": 0x2000}, {})
+        call()
+        device.write(memory, np.arange(5, dtype=np.int32))
+        device.write(memory, np.zeros(1 << 20, np.float32)[:1024])
+        device.replay([call])()
+        device.read(memory, (7,), "uint32")
+        device.elapsed(call, 2)
+        device.properties, device.identity, device.available()
+        device.free(memory)
+        """
+    records = []
+    for stand_in in (False, True):
+        code, _, errors, lines = run(body, tmp_path, stand_in=stand_in)
+        assert code == 0 and not errors, errors
+        at_the_end = re.compile("cu(EventDestroy|ModuleUnload|CtxP)")  # freed by PyCUDA's objects
+        text = "\n".join(line for line in lines if not at_the_end.match(line))
+        records.append(re.sub("stream=[0-9a-f]+", "", text))
+    assert records[0] == records[1]

@@ -1,10 +1,12 @@
 """Builds the recording driver: driver.c, and every call beside it that PyCUDA links against.
 
 PyCUDA's module does not load where one symbol of the driver is missing, so the names are read from
-the module itself: nothing of CUDA is needed, neither headers nor a toolkit.
+the module itself: nothing of CUDA is needed, neither headers nor a toolkit. Where PyCUDA is not
+installed, `stand_in` calls the same driver.
 """
 
 import hashlib
+import importlib.machinery
 import importlib.util
 import os
 import re
@@ -16,25 +18,36 @@ from pathlib import Path
 from ported.device.cpu import cache_directory, compiler
 
 SOURCE = Path(__file__).with_name("driver.c")
+STAND_IN = Path(__file__).with_name("stand_in")
+STAND_IN_DRIVER = STAND_IN / "pycuda" / "driver.py"
 BESIDES = ("cuGraphUpload", "cuGraphDestroy", "cuGraphExecDestroy")  # cuda.bindings asks for these
 
 
+def _module(name: str) -> importlib.machinery.ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return None
+
+
 def missing() -> str | None:
-    """Why the driver cannot be built or used here; None where it can."""
-    for name in ("pycuda", "cuda.bindings"):
-        try:
-            found = importlib.util.find_spec(name)
-        except ModuleNotFoundError:
-            found = None
-        if found is None:
-            return f"no Python package {name} (the project's extra `cuda`)"
-    return None if shutil.which("nm") else "no nm (binutils)"
+    """Why the cuda device cannot run on the recording driver here; None where it can."""
+    if _module("cuda.bindings") is None:
+        return "no Python package cuda.bindings (make test installs it)"
+    return None
+
+
+def has_pycuda() -> bool:
+    """Whether PyCUDA itself is installed, and the tools that read what it links against."""
+    return _module("pycuda") is not None and shutil.which("nm") is not None
 
 
 def _wanted() -> set[str]:
-    """The driver's calls that PyCUDA's compiled module imports."""
-    folder = Path(importlib.util.find_spec("pycuda").origin).parent
-    names: set[str] = set(BESIDES)
+    """The driver's calls that PyCUDA's compiled module imports, and those of the stand-in."""
+    names = {*BESIDES, *re.findall(r'"(cu[A-Z]\w*)"', STAND_IN_DRIVER.read_text())}
+    if not has_pycuda():
+        return names
+    folder = Path(_module("pycuda").origin).parent
     for module in folder.glob("_driver*.so"):
         shown = subprocess.run(["nm", "-D", "--undefined-only", str(module)], capture_output=True,
                                text=True, check=True).stdout
@@ -61,4 +74,4 @@ def build() -> Path:
     return folder
 
 
-__all__ = ["build", "missing"]
+__all__ = ["STAND_IN", "build", "has_pycuda", "missing"]

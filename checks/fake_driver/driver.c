@@ -237,12 +237,12 @@ Result cuMemcpyDtoHAsync_v2(void* h, Handle d, size_t n, Handle s) {
 
 Result cuModuleLoadDataEx(Handle* m, const void* image, unsigned n, void* o, void* v) {
     *m = fresh();
-    ENTER("cuModuleLoadDataEx");
+    ENTER("cuModuleLoadDataEx first=%02x", *(const unsigned char*)image);
     return 0;
 }
 Result cuModuleLoadData(Handle* m, const void* image) {
     *m = fresh();
-    ENTER("cuModuleLoadData");
+    ENTER("cuModuleLoadData first=%02x", *(const unsigned char*)image);
     return 0;
 }
 Result cuModuleGetFunction(Handle* f, Handle m, const char* name) {
