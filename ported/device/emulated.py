@@ -25,7 +25,7 @@ from ported import precision as precisions
 from ported.contract import Contract
 from ported.device import DeviceError, NotApplicable, applicable, cuda_code
 from ported.device.cpu import Cpu
-from ported.device.emulation import build, faults
+from ported.device.emulation import build, faults, symbols
 from ported.device.emulation.faults import EmulationFault
 from ported.source import DTYPES, Version
 
@@ -40,16 +40,28 @@ class Request(ctypes.Structure):
     _fields_ = [("grid", ctypes.c_uint32), ("block", ctypes.c_uint32),
                 ("dynamic_bytes", ctypes.c_uint64), ("checks", ctypes.c_int32),
                 ("schedule", ctypes.c_int32), ("seed", ctypes.c_uint64),
-                ("limit", ctypes.c_double)]
+                ("limit", ctypes.c_double), ("static_bytes", ctypes.c_uint64),
+                ("variables", ctypes.c_void_p), ("variable_count", ctypes.c_int32)]
+
+
+class Library:
+    """A version's compiled functions, and where its static shared variables lie."""
+
+    def __init__(self, path):
+        self.path = path
+        self.functions = ctypes.CDLL(str(path))
+        self.variables = symbols.shared_variables(path)
+        places = [place for _, *rest in self.variables for place in rest]
+        self.places = (ctypes.c_uint64 * len(places))(*places)
 
 
 class EmulatedKernel:
     """One version loaded for given axes and parameters."""
 
     def __init__(self, device: "Emulated", version: Version, contract: Contract,
-                 integers: dict[str, int], library: ctypes.CDLL):
+                 integers: dict[str, int], library: Library):
         self.device, self.version, self.contract = device, version, contract
-        self.integers, self._library = integers, library
+        self.integers, self.library = integers, library
         self.scratch = {
             part.name: (device.precision.dtypes[part.role],
                         tuple(expressions.evaluate(axis, integers) for axis in part.axes),
@@ -79,7 +91,11 @@ class EmulatedKernel:
         if cluster != 1:
             raise NotApplicable(f"{self.version.name}: clusters of blocks are not emulated; it "
                                 "runs on cuda only")
-        return Request(max(grid, 0), max(block, 0), max(shared, 0))
+        variables = self.library.variables
+        static = symbols.of_launch(variables, launch.function, self.version.parameters)
+        return Request(max(grid, 0), max(block, 0), max(shared, 0), static_bytes=static,
+                       variables=ctypes.addressof(self.library.places),
+                       variable_count=len(variables))
 
     def _launch(self, launch, request: Request, packed: list) -> None:
         device = self.device
@@ -87,9 +103,9 @@ class EmulatedKernel:
         request.schedule = SCHEDULES.index(device.schedule)
         request.seed, request.limit = device.seed, device.limit
         pointers = (ctypes.c_void_p * len(packed))(*map(ctypes.addressof, packed))
-        function = getattr(self._library, f"launch_{launch.function}")
+        function = getattr(self.library.functions, f"launch_{launch.function}")
         if function(ctypes.byref(request), pointers):
-            raise faults.last(self.version, launch.function, self._library)
+            raise faults.last(self.version, launch.function, self.library.path)
 
 
 class Emulated(Cpu):
@@ -116,6 +132,23 @@ class Emulated(Cpu):
                 "compiler": hashlib.sha256(build.compiler()[1].encode()).hexdigest()[:12],
                 "schedule": self.schedule}
 
+    def allocate(self, nbytes: int) -> int:
+        address = super().allocate(nbytes)
+        faults.engine().emulated_allocated(address, max(nbytes, 1))
+        return address
+
+    def free(self, address: int) -> None:
+        faults.engine().emulated_allocated(address, 0)
+        super().free(address)
+
+    def fill(self, address: int, nbytes: int, byte: int = 0) -> None:
+        super().fill(address, nbytes, byte)
+        faults.engine().emulated_initialised(address, nbytes)
+
+    def write(self, address: int, array: np.ndarray) -> None:
+        super().write(address, array)
+        faults.engine().emulated_initialised(address, array.nbytes)
+
     def array(self, address: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         return super().array(address, shape, np.dtype(precisions.NUMPY.get(dtype, dtype)).name)
 
@@ -140,7 +173,7 @@ class Emulated(Cpu):
         values = cuda_code.values_of(version, axes, parameters)
         path = build.library(version, self.precision, values, self.flavour != "fast")
         if path not in self._libraries:
-            self._libraries[path] = ctypes.CDLL(str(path))
+            self._libraries[path] = Library(path)
         return EmulatedKernel(self, version, contract, integers, self._libraries[path])
 
 

@@ -29,7 +29,14 @@ COMMON = ("-std=c++17", "-O1", "-g1", "-fPIC", "-ffp-contract=off", "-fno-omit-f
           "-fno-optimize-sibling-calls")
 KERNEL = (*COMMON, "-w", "-fvisibility=hidden", "-fno-strict-aliasing", "-fno-threadsafe-statics",
           "-fno-gnu-unique")
-CHECKED = ("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0")
+CHECKED = ("-fsanitize=thread", "-fsanitize=bounds", "--param",
+           "tsan-instrument-func-entry-exit=0")
+# Shared variables have sections of their own (emulated.h); gathered, they are a block's shared
+# memory. Where accesses are checked, GAP bytes lie behind each, so that an overrun meets nobody.
+FRAGMENT = """SECTIONS { .emulated_shared : ALIGN(128) {
+PROVIDE_HIDDEN(emulated_shared_begin = .); %s
+PROVIDE_HIDDEN(emulated_shared_end = .); } } INSERT AFTER .data;"""
+GAP, MOST_VARIABLES = 64, 128
 
 
 @functools.cache
@@ -50,7 +57,8 @@ def _headers() -> tuple[list[str], str]:
     cuda = cuda_code.include_directory()
     folders = [HERE, HERE / "include", cuda_code.COMMON]
     digest = hashlib.sha256(str(cuda).encode())
-    for path in sorted([*HERE.rglob("*.h"), *HERE.glob("*.cpp"), *HERE.glob("*.ld")]):
+    for path in sorted([*HERE.rglob("*.h"), *HERE.glob("*.cpp"),
+                        HERE / "build.py"]):
         digest.update(path.read_bytes())
     options = [f"-I{folder}" for folder in folders]
     return [*options, "-isystem", str(cuda), "-isystem", str(cuda / "cccl")], digest.hexdigest()
@@ -89,6 +97,11 @@ def runtime() -> Path:
     return _cached("runtime.so", [digest, *COMMON], make)
 
 
+def _fragment(checked: bool) -> str:
+    apart = "\n".join(f"*(.emulated_shared.{i}) . = . + {GAP};" for i in range(MOST_VARIABLES))
+    return FRAGMENT % (apart * checked + " *(.emulated_shared.*)")
+
+
 def library(version: Version, precision: Precision, values: Mapping[str, int],
             checked: bool) -> Path:
     """The shared library of one version, whose functions `launch_<kernel>` run it."""
@@ -102,10 +115,12 @@ def library(version: Version, precision: Precision, values: Mapping[str, int],
     def make(path: Path) -> None:
         unit = path.with_suffix(".cpp")
         unit.write_text(f'{text}#include "{version.path.resolve()}"\n{entries}\n')
+        fragment = path.with_suffix(".ld")
+        fragment.write_text(_fragment(checked))
         # Only the linker's own libraries, or -fsanitize=thread would bring its own.
         _run([compiler()[0], *flags, *options, f"-I{version.path.resolve().parent}",
               "-include", "emulated.h", "-shared", "-nodefaultlibs", str(unit), str(engine),
-              f"-Wl,-T,{HERE / 'shared.ld'}", f"-Wl,-rpath,{engine.parent}", "-lstdc++", "-lm",
+              f"-Wl,-T,{fragment}", f"-Wl,-rpath,{engine.parent}", "-lstdc++", "-lm",
               "-lgcc_s", "-lgcc", "-lc", "-o", str(path)], str(version.path))
     return _cached(f"{version.name}{'-checked' if checked else ''}.so",
                    [version.digest, text, entries, headers, *flags, str(engine)], make)

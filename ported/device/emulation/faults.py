@@ -87,10 +87,10 @@ def _place(chain: list[tuple[str, int]]) -> str:
     return ", called at ".join(words[:3]) or "an unknown line (is addr2line of binutils there?)"
 
 
-def last(version: Version, launch: str, library: ctypes.CDLL) -> EmulationFault:
+def last(version: Version, launch: str, library: Path) -> EmulationFault:
     """The runtime's last fault, as an exception to raise."""
     record = engine().emulated_fault().contents
-    chains = [_lines(library._name, record.image, list(places)[:count])
+    chains = [_lines(str(library), record.image, list(places)[:count])
               for places, count in ((record.at, record.places),
                                     (record.other, record.other_places))]
     text = record.text.decode(errors="replace")

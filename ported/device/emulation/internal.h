@@ -1,6 +1,8 @@
 // What the parts of the runtime know of each other: fibers, schedule, faults, checks, copies.
 #pragma once
 #include "runtime.h"
+#include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <vector>
 #if !defined(__x86_64__)
@@ -33,7 +35,6 @@ struct Thread : Self {
     Context context;
     unsigned char* stack;
     enum { ready, running, waiting, done } status;
-    unsigned priority;
     // where it waits
     const char* waits_for;
     void* waits_frame;
@@ -92,9 +93,9 @@ struct Guard {  // signals and clock of one launch
 // ---- checks (checks.cpp)
 void checks_begin_launch(char* shared_begin, char* shared_end);
 void checks_begin_block();
-void settle();                                      // finishes a write whose value is in doubt
-void checks_barrier();                              // all live threads have met
+void checks_barrier();  // all live threads have met
+void settle();          // finishes a write whose value is in doubt
 void landing(const Copy& copy, bool arrived);
-bool checks_on();
+void find_runtime(uint8_t*& begin, uint8_t*& end);  // where this library lies in memory
 
 }  // namespace emulated

@@ -9,6 +9,7 @@
 #include <map>
 #include <mutex>
 #include <sys/mman.h>
+#include <tuple>
 
 namespace emulated {
 
@@ -24,6 +25,8 @@ namespace {
 enum Schedule { fifo, reverse, random_order, warps };
 std::vector<Thread*> ready;  // fifo takes them from `first`, reverse from the end
 size_t first;
+unsigned ready_lanes[MOST_THREADS / 32];  // the schedule `warps` keeps them so, warps by rank
+unsigned warp_order[MOST_THREADS / 32];
 uint64_t random_state;
 void (*kernel_body)(void*);
 void* kernel_context;
@@ -75,7 +78,22 @@ void switch_to(Thread& to) {
     switch_context(from, to);
 }
 
+// The first warp of the block's order of which a lane can go on; any such lane of it.
+Thread* next_of_warps() {
+    for (unsigned rank = 0; rank < (block_threads + 31) / 32; rank++) {
+        unsigned warp = warp_order[rank], lanes = ready_lanes[warp];
+        if (!lanes) continue;
+        for (unsigned skip = random_number() % __builtin_popcount(lanes); skip; skip--)
+            lanes &= lanes - 1;
+        unsigned lane = __builtin_ctz(lanes);
+        ready_lanes[warp] &= ~(1u << lane);
+        return &threads[32 * warp + lane];
+    }
+    return nullptr;
+}
+
 Thread* next_ready() {
+    if (request.schedule == warps) return next_of_warps();
     size_t waiting = ready.size() - first;
     if (!waiting) return nullptr;
     if (request.schedule == reverse) {
@@ -85,11 +103,6 @@ Thread* next_ready() {
     }
     if (request.schedule == random_order)
         std::swap(ready[first], ready[first + random_number() % waiting]);
-    if (request.schedule == warps) {
-        auto best = std::max_element(ready.begin() + first, ready.end(), [](auto* a, auto* b) {
-            return a->priority < b->priority; });
-        std::swap(ready[first], *best);
-    }
     Thread* next = ready[first++];
     if (first == ready.size()) ready.clear(), first = 0;
     return next;
@@ -97,7 +110,8 @@ Thread* next_ready() {
 
 void wake(Thread& thread) {
     thread.status = Thread::ready;
-    ready.push_back(&thread);
+    if (request.schedule == warps) ready_lanes[thread.warp] |= 1u << thread.lane;
+    else ready.push_back(&thread);
 }
 
 void run_another() {
@@ -426,7 +440,10 @@ void prepare_block(unsigned number) {
     first = arrived = 0;
     tally = Tally();
     checks_begin_block();
-    unsigned warp_priority = 0;
+    unsigned count = (block_threads + 31) / 32;
+    for (unsigned i = 0; i < count; i++) ready_lanes[i] = 0, warp_order[i] = i;
+    for (unsigned i = count; request.schedule == warps && i > 1; i--)
+        std::swap(warp_order[i - 1], warp_order[random_number() % i]);
     for (unsigned i = 0; i < block_threads; i++) {
         Thread& thread = threads[i];
         thread.index = {i, 0, 0};
@@ -440,10 +457,6 @@ void prepare_block(unsigned number) {
         thread.fenced = 0;
         thread.copies.clear();
         thread.copy_group = 0;
-        if (request.schedule == warps) {
-            if (thread.lane == 0) warp_priority = random_number() & 0xffff;
-            thread.priority = warp_priority << 8 | (random_number() & 0xff);
-        }
         prepare(thread, fiber);
         wake(thread);
     }
@@ -489,7 +502,7 @@ bool run_block(unsigned number) {
     return !last_fault.kind[0];
 }
 
-bool allowed(size_t static_bytes) {
+bool allowed() {
     auto refuse = [](const char* what, size_t found, size_t most) {
         fault_of_launch("launch", "the driver would refuse this launch: %s is %zu; at most %zu",
                         what, found, most);
@@ -499,6 +512,7 @@ bool allowed(size_t static_bytes) {
         return refuse("the grid's number of blocks", request.grid, 0x7fffffffu);
     if (!request.block || request.block > MOST_THREADS)
         return refuse("the block's number of threads", request.block, MOST_THREADS);
+    size_t static_bytes = request.static_bytes;
     if (static_bytes > MOST_STATIC)
         return refuse("static shared memory in bytes", static_bytes, MOST_STATIC);
     if (static_bytes + request.dynamic_bytes > MOST_SHARED)
@@ -524,34 +538,29 @@ void prepare_memory() {
     mprotect(dynamic_room_end, 4096, PROT_NONE);
 }
 
-// Where the library that holds `function` lies in memory.
-void find_image(void* function) {
+// Where the library that holds `address` lies in memory.
+std::pair<char*, char*> image_of(void* address) {
     static std::map<void*, std::pair<char*, char*>> known;
-    auto& [begin, end] = known[function];
-    if (!begin) {
-        Dl_info info;
-        dladdr(function, &info);
-        begin = end = static_cast<char*>(info.dli_fbase);
-        std::pair<char*, char**> wanted{begin, &end};
-        dl_iterate_phdr([](dl_phdr_info* library, size_t, void* data) {
-            auto& [base, last] = *static_cast<std::pair<char*, char**>*>(data);
-            for (int i = 0; i < library->dlpi_phnum; i++) {
-                auto& part = library->dlpi_phdr[i];
-                char* stop = reinterpret_cast<char*>(library->dlpi_addr) + part.p_vaddr +
-                             part.p_memsz;
-                if (reinterpret_cast<char*>(library->dlpi_addr) == base && part.p_type == PT_LOAD)
-                    *last = std::max(*last, stop);
-            }
-            return 0;
-        }, &wanted);
-    }
-    image_begin = begin;
-    image_end = end;
+    auto& image = known[address];
+    if (image.first) return image;
+    Dl_info info;
+    dladdr(address, &info);
+    image.first = image.second = static_cast<char*>(info.dli_fbase);
+    dl_iterate_phdr([](dl_phdr_info* library, size_t, void* data) {
+        auto& [begin, end] = *static_cast<std::pair<char*, char*>*>(data);
+        char* base = reinterpret_cast<char*>(library->dlpi_addr);
+        for (int i = 0; base == begin && i < library->dlpi_phnum; i++) {
+            auto& part = library->dlpi_phdr[i];
+            if (part.p_type == PT_LOAD) end = std::max(end, base + part.p_vaddr + part.p_memsz);
+        }
+        return 0;
+    }, &image);
+    return image;
 }
 
 void run_blocks(void (*body)(void*), char* shared_begin, char* shared_end) {
     prepare_memory();
-    find_image(reinterpret_cast<void*>(body));
+    std::tie(image_begin, image_end) = image_of(reinterpret_cast<void*>(body));
     block_threads = request.block;
     state.block_size = {request.block, 1, 1};
     state.grid_size = {request.grid, 1, 1};
@@ -574,6 +583,12 @@ void run_blocks(void (*body)(void*), char* shared_begin, char* shared_end) {
 
 }  // namespace
 
+void find_runtime(uint8_t*& begin, uint8_t*& end) {
+    auto image = image_of(&state);
+    begin = reinterpret_cast<uint8_t*>(image.first);
+    end = reinterpret_cast<uint8_t*>(image.second);
+}
+
 void leave_for_good() {
     self().status = Thread::done;
     state.self = &outside;
@@ -591,7 +606,7 @@ int launch(void (*body)(void*), void* context, const Request* asked, char* share
     kernel_body = body;
     kernel_context = context;
     state.self = nullptr;
-    if (allowed(shared_end - shared_begin)) run_blocks(body, shared_begin, shared_end);
+    if (allowed()) run_blocks(body, shared_begin, shared_end);
     state.self = nullptr;
     return last_fault.kind[0] != 0;
 }

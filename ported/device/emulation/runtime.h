@@ -22,6 +22,9 @@ struct State {
 };
 extern State state;
 
+struct Variable {  // of static shared memory: where it lies in it
+    uint64_t begin, bytes;
+};
 // One launch as Python asks for it; mirrored by ctypes in ported/device/emulated.py.
 struct Request {
     uint32_t grid, block;
@@ -30,6 +33,9 @@ struct Request {
     int32_t schedule;  // 0 fifo, 1 reverse, 2 random, 3 warps (one runs as far ahead as it can)
     uint64_t seed;
     double limit;  // seconds of processor time
+    uint64_t static_bytes;
+    const Variable* variables;
+    int32_t variable_count;
 };
 
 enum class Vote { count, all, any };
