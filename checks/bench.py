@@ -3,6 +3,8 @@
     python -m checks.bench                    the table, then the step
     python -m checks.bench --only 'gelu_*'    some operations, no step
     python -m checks.bench --write            and the committed evidence gets the timings
+    python -m checks.bench --device cuda --dtype bfloat16 [--step]    on a GPU: see bench_cuda,
+                                              bench_step_cuda
     python -m checks.bench --tune             the proved versions at train.py's default shapes; the
                                               timings go to the user's cache, the trainer reads them
 """
@@ -23,6 +25,7 @@ from checks import cases
 from ported import bench, device, evidence, source
 from ported.contract import read_all
 from ported.executor import wanted
+from ported.precision import PRECISIONS
 from reference.programs.gpt2 import gpt2
 
 SEGMENTS = 1 << 16  # of AdamW's region, at most: 16.8 million elements, 64 MB a tensor
@@ -239,6 +242,32 @@ def parts(profiled: dict[str, list]) -> dict[str, tuple[float, int]]:
     return dict(sorted(found.items(), key=lambda item: -item[1][0]))
 
 
+def on_cuda(parser) -> None:
+    """The flags of a bench on a GPU."""
+    group = parser.add_argument_group("on a GPU")
+    group.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    group.add_argument("--dtype", default="bfloat16", choices=tuple(PRECISIONS))
+    group.add_argument("--rows", type=int, default=8192, help="of the head at a time")
+    group.add_argument("--unproved", action="store_true", help="versions without a proof too")
+    group.add_argument("--no-peers", dest="peers", action="store_false", help="without PyTorch")
+    group.add_argument("--out", default="", help="raw samples (default runs/bench-DTYPE.json)")
+    group.add_argument("--again", action="store_true", help="time what the file has already")
+    group.add_argument("--peer", action="store_true", help="the step of any size against PyTorch")
+
+
+def bench_on_cuda(arguments) -> int:
+    """The operations, or with --step one training step."""
+    arguments.size = arguments.size or "gpt2"
+    arguments.B, arguments.T = arguments.B or 64, arguments.T or 1024
+    if arguments.step:
+        from checks import bench_step_cuda
+
+        return bench_step_cuda.run(arguments)
+    from checks import bench_cuda
+
+    return bench_cuda.run(arguments, device.open("cuda", precision=arguments.dtype))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="operations by name or glob, without the step")
@@ -250,7 +279,10 @@ def main() -> int:
     parser.add_argument("--B", type=int, default=0, help="batch (default 4; --tune: train.py's)")
     parser.add_argument("--T", type=int, default=0, help="length (default 64)")
     parser.add_argument("--threads", type=int, default=0, help="OpenMP threads (default: all)")
+    on_cuda(parser)
     arguments = parser.parse_args()
+    if arguments.device == "cuda":
+        return bench_on_cuda(arguments)
     machine = device.open("cpu", threads=arguments.threads or None)
     arguments.threads = machine.threads
     torch.set_num_threads(machine.threads)

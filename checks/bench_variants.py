@@ -1,0 +1,242 @@
+"""What a bench on a GPU times at one shape: buffers in copies, versions, PyTorch, their digests."""
+
+import random
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import torch
+
+from checks import bench_peers
+from ported import bench, contract, source
+from ported.device import NotApplicable, cuda_code
+
+WHERE = "cuda"  # PyTorch's name of the device
+ROUNDS = 7
+LONG = 0.03  # seconds: a variant whose call takes longer is sampled once
+ENOUGH = 1e-3  # seconds that a sample lasts at least
+CLOSE = 1.15  # configurations this near a version's best, on first sight, go into the rounds
+BELOW = 0.95  # of the floor: what is quicker cannot be
+TORCH = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int32": torch.int32}
+EAGER, COMPILED = "PyTorch eager", "PyTorch compiled"
+
+
+@dataclass
+class Variant:
+    """Something timed: its version and parameters, or PyTorch; a sampler; what it found."""
+
+    name: str
+    version: source.Version | None = None
+    parameters: dict = field(default_factory=dict)
+    scratch: dict = field(default_factory=dict)  # its memory, held
+    sample: Callable[[], float] | None = None
+    again: Callable[[], None] | None = None  # one rotation, after which outputs are looked at
+    fresh: tuple = ()
+    samples: list[float] = field(default_factory=list)
+    fault: str = ""
+
+
+def settle() -> None:
+    """Waits for every stream, ours too."""
+    if WHERE == "cuda":
+        torch.cuda.synchronize()
+
+
+def drawn(name: str, role: str, shape, sizes, dtype) -> torch.Tensor:
+    """A tensor's contents: random, of the size that training has."""
+    def normal(scale):
+        return torch.randn(shape, device=WHERE, dtype=torch.float32).mul_(scale).to(dtype)
+    ranges = {"tokens": sizes.get("Vp"), "targets": sizes.get("V") or sizes.get("Vp")}
+    if name in ranges:
+        return torch.randint(0, ranges[name] or 2, shape, device=WHERE, dtype=torch.int32)
+    fixed = {"t": 10, "lr": 1e-4, "scale": 0.5, "dscale": 1e-5, "rstd": 1.0, "lse": 10.0}
+    if name in fixed:
+        return torch.full(shape, fixed[name], device=WHERE, dtype=dtype)
+    if name in ("decay", "v"):
+        value = torch.rand(shape, device=WHERE)
+        return (value.round() if name == "decay" else value * 1e-6).to(dtype)
+    return normal(0.02 if role in ("P", "G") or name in ("m", "master") else 1.0)
+
+
+def copies_of(of, axes, machine) -> list[dict[str, torch.Tensor]]:
+    """Every tensor of the contract, and of its forward, as often as outgrows the cache."""
+    torch.manual_seed(0)
+    dtypes, tensors = machine.precision.dtypes, {t.name: t for t in of.tensors}
+    if of.direction == "backward":
+        forward = contract.of(f"{of.operation}_forward")
+        inputs = [t for t in forward.inputs if set(t.axes) <= set(axes)]
+        tensors = {t.name: t for t in inputs} | tensors
+    first = {name: drawn(name, t.role, t.shape(axes), axes, TORCH[dtypes[t.role]])
+             for name, t in tensors.items()}
+    nbytes = sum(first[t.name].nbytes for t in of.tensors)
+    count = max(1, min(48, -(-5 * machine.properties["level2"] // nbytes)))
+    return [first] + [{n: t.clone() for n, t in first.items()} for _ in range(count - 1)]
+
+
+def digest(tensors: list[torch.Tensor]) -> tuple:
+    """Two sums over the bits of each tensor, one weighed by place."""
+    found = []
+    for tensor in tensors:
+        bits = tensor.reshape(-1).view(torch.int16 if tensor.element_size() == 2 else torch.int32)
+        for part in bits.split(1 << 26):
+            wide = part.long()
+            place = torch.arange(len(wide), device=WHERE) % 65521 + 1
+            found += [int(wide.sum()), int((wide * place).sum())]
+    return tuple(found)
+
+
+class Shape:
+    """One operation at one shape: its buffers, and every variant on them."""
+
+    def __init__(self, of, axes, consts, machine):
+        self.of, self.axes, self.consts, self.machine = of, axes, consts, machine
+        self.copies = copies_of(of, axes, machine)
+        self.kept = {t.name: self.copies[0][t.name].clone() for t in of.tensors
+                     if t.access in ("sum", "inout")}
+        self.outputs = [t.name for t in of.outputs]
+
+    def restore(self) -> None:
+        """Buffers that are added to, as they were; outputs that are overwritten, spoilt."""
+        for given in self.copies:
+            for tensor in self.of.outputs:
+                if tensor.name in self.kept:
+                    given[tensor.name].copy_(self.kept[tensor.name])
+                else:
+                    given[tensor.name].fill_(-7)
+        settle()
+
+    def result(self, given) -> tuple:
+        return digest([given[name] for name in self.outputs])
+
+    def ours(self, version, parameters) -> Variant:
+        """A version in one configuration: loaded, run once, captured as a rotation."""
+        machine, kernel = self.machine, self.machine.load(version, self.of, self.axes, parameters)
+        words = " ".join([version.name, *(f"{k}={v}" for k, v in parameters.items())])
+        scratch = {name: torch.zeros(shape, device=WHERE, dtype=TORCH[dtype])
+                   for name, (dtype, shape, _) in kernel.scratch.items()}
+        addresses = {name: t.data_ptr() for name, t in scratch.items()}
+        calls = [kernel.bind({t.name: given[t.name].data_ptr() for t in self.of.tensors}
+                             | addresses, self.consts) for given in self.copies]
+        self.restore()
+        first = machine.elapsed(calls[0], 1)[0] * 1e-3
+        found = Variant(words, version, dict(parameters), scratch,
+                        fresh=self.result(self.copies[0]))
+        again = machine.replay(calls)
+        found.again = lambda: (again(), machine.synchronize())
+        if first > LONG:
+            found.samples = [first]
+            return found
+        seconds = machine.elapsed(again, 2)[1] * 1e-3
+        count = max(1, int(ENOUGH / max(seconds, 1e-7)))
+        found.sample = lambda: sum(machine.elapsed(again, count + 1)[1:]) * 1e-3 / (
+            count * len(calls))
+        found.samples = [found.sample()]
+        return found
+
+    def peers(self) -> list[Variant]:
+        """PyTorch's variants; one that it cannot do says why in `fault`."""
+        found = []
+        for name, compiled in ((EAGER, False), (COMPILED, True)):
+            variant = Variant(name)
+            more = {n: self.axes[n] for n in ("V", "H") if n in self.axes}
+            more |= {"V": self.axes["Vp"]} if "Vp" in self.axes and "V" not in more else {}
+            try:
+                self.restore()
+                many = bench_peers.calls(self.of, [{**g, **more} for g in self.copies], compiled)
+                if many is None:
+                    continue
+                bench_peers.sampler(many, 2)()
+                seconds = bench_peers.sampler(many, 2)() * len(many)
+                variant.sample = bench_peers.sampler(many, max(1, int(ENOUGH / seconds)))
+            except Exception as error:  # a peer that fails costs its own column, not the run
+                variant.fault = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            found.append(variant)
+        return found
+
+    def check(self, variant: Variant) -> None:
+        """What the timed calls leave is what a fresh call gave."""
+        self.restore()
+        variant.again()
+        ends = {0, len(self.copies) - 1}
+        if any(self.result(self.copies[k]) != variant.fresh for k in ends):
+            variant.fault = "its output when timed differs from that of one fresh call"
+
+
+def candidates(of, axes, ladder, machine) -> list[tuple]:
+    """(version, parameters) that apply, compiled in threads."""
+    found = []
+    for version in ladder:
+        try:
+            every = machine.configurations(version, of, axes)
+        except NotApplicable:
+            continue
+        found += [(version, p) for p in every
+                  if not version.unmet_needs({**axes, **machine.values, **p})]
+
+    def built(version, parameters):
+        if version.language == "cu":
+            cuda_code.cubin(version, machine.precision,
+                            cuda_code.values_of(version, axes, parameters), machine.architecture)
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda one: built(*one), found))
+    return found
+
+
+def time_shape(of, axes, consts, ladder, machine, roof, peers: bool) -> tuple[list[dict], list]:
+    """(timing records of the versions' best configurations, every variant)."""
+    shape, variants = Shape(of, axes, consts, machine), []
+    for version, parameters in candidates(of, axes, ladder, machine):
+        try:
+            variants.append(shape.ours(version, parameters))
+        except NotApplicable as error:
+            variants.append(Variant(version.name, version, parameters, fault=str(error)))
+    best = {}
+    for one in variants:
+        if one.samples:
+            best[one.version.name] = min(best.get(one.version.name, 1e9), one.samples[0])
+    near = [v for v in variants if v.sample and v.samples[0] <= CLOSE * best[v.version.name]]
+    others = shape.peers() if peers else []
+    rounds([*near, *(v for v in others if v.sample)])
+    for variant in near:
+        shape.check(variant)
+    records = [record(shape, v, others, roof) for v in variants
+               if v.samples and (v in near or v.samples[0] > LONG)]
+    return records, [*variants, *others]
+
+
+def rounds(variants: list[Variant]) -> None:
+    """One sample of each in random order, ROUNDS times; first sights are forgotten."""
+    order, names = random.Random(0), list(variants)
+    for variant in variants:
+        variant.samples = []
+    for _ in range(ROUNDS):
+        order.shuffle(names)
+        for variant in names:
+            variant.samples.append(variant.sample())
+
+
+def record(shape: Shape, variant: Variant, peers: list[Variant], roof) -> dict:
+    """One timing as the evidence keeps it."""
+    of, axes, machine = shape.of, shape.axes, shape.machine
+    seconds = statistics.median(variant.samples)
+    nbytes = bench.contract_bytes(of, axes, machine.precision.dtypes)
+    operations = bench.contract_operations(of, axes)
+    floors = roof.floors(nbytes, operations)
+    roofed = max(floors, key=floors.get)
+    if floors[roofed] * BELOW > seconds and not variant.fault:
+        variant.fault = f"{seconds:.3g} s, below its floor of {floors[roofed]:.3g} s"
+    theirs = {v.name: statistics.median(v.samples) for v in peers if v.samples}
+    first = next((v.samples for v in peers if v.samples), None)
+    ratio = bench.ratio(variant.samples, first) if first else None
+    quickest = min(theirs.values(), default=None)
+    return {"version": variant.version.name, "device": machine.processor,
+            "threads": machine.threads, "axes": dict(axes), "parameters": variant.parameters,
+            "seconds": seconds, "samples": [float(f"{s:.4g}") for s in variant.samples],
+            "peer": f"PyTorch {torch.__version__}", "peer_seconds": quickest,
+            "eager_seconds": theirs.get(EAGER), "compiled_seconds": theirs.get(COMPILED),
+            "ratio": ratio and ratio.median, "verdict": ratio and ratio.verdict(1.0),
+            "share": round(floors[roofed] / seconds, 4), "roof": roofed, "bytes": nbytes,
+            "operations": operations, "ceilings": vars(roof), "fault": variant.fault,
+            "date": time.strftime("%Y-%m-%d")}

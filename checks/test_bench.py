@@ -1,0 +1,106 @@
+"""The bench for GPUs, its bookkeeping tried on the emulated device: digests, peers, records."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from checks import bench_cuda, bench_peers, bench_variants
+from ported import bench, contract, device, source
+
+
+class Timed:
+    """The emulated device with the clock and the properties of a GPU."""
+
+    def __init__(self, precision):
+        self.inner, self.properties = device.open("emulated", precision=precision), {"level2": 1000}
+        self.architecture = "none"
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def elapsed(self, call, repeats=1):
+        found = []
+        for _ in range(repeats):
+            begin = time.perf_counter()
+            call()
+            found.append((time.perf_counter() - begin) * 1e3)
+        return found
+
+    def configurations(self, version, of, axes):
+        return version.configurations()[:2]
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    """PyTorch on the processor; its calls by the host's clock; nothing compiled for a GPU."""
+    def sampler(many, repeats):
+        def sample():
+            begin = time.perf_counter()
+            for call in many:
+                call()
+            return (time.perf_counter() - begin) / len(many)
+        return sample
+    monkeypatch.setattr(bench_variants, "WHERE", "cpu")
+    monkeypatch.setattr(bench_variants, "ROUNDS", 2)
+    monkeypatch.setattr(bench_variants, "ENOUGH", 1e-6)
+    monkeypatch.setattr(bench_variants, "LONG", 60.0)
+    monkeypatch.setattr(bench_peers, "sampler", sampler)
+    monkeypatch.setattr(bench_variants.cuda_code, "cubin", lambda *arguments: None)
+
+
+AXES = {"layernorm_forward": {"N": 6, "C": 32}, "layernorm_backward": {"N": 6, "C": 32},
+        "gelu_forward": {"N": 4, "C": 64}, "adamw_master_update": {"S": 2, "E": 256},
+        "classifier_forward": {"N": 4, "Vp": 128, "V": 100}, "residual_backward": {"N": 4, "C": 32},
+        "global_norm_update": {"S": 3, "E": 256}}
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_every_version_is_timed_and_its_output_kept(name, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
+    of, machine = contract.of(name), Timed("bfloat16")
+    ladder = [v for v in source.read_all(language="cu").values()
+              if v.contract_name == name and v.language == "cu"
+              and v.supports(machine.precision, of.roles)][:3]
+    if not ladder:
+        pytest.skip(f"no version of {name} in bfloat16")
+    roof = bench.Ceilings(1e30, 1e30)
+    records, variants = bench_variants.time_shape(of, AXES[name], dict(of.consts), ladder, machine,
+                                                  roof, peers=True)
+    assert {r["version"] for r in records} == {v.name for v in ladder}
+    assert not [v.fault for v in variants if v.fault]
+    assert bench_cuda.show(records[0]).strip().startswith(records[0]["version"])
+    if name == "residual_backward":
+        assert records[0]["peer_seconds"] is None
+    else:
+        assert records[0]["eager_seconds"] > 0 and records[0]["verdict"]
+
+
+def test_a_floor_that_is_beaten_is_a_fault():
+    of, machine = contract.of("gelu_forward"), Timed("float32")
+    version = source.read_all(language="cu")["gelu_forward_01"]
+    records, _ = bench_variants.time_shape(of, AXES["gelu_forward"], {}, [version], machine,
+                                           bench.Ceilings(1.0, 1.0), peers=False)
+    assert all("below its floor" in record["fault"] for record in records)
+
+
+def test_a_timed_output_that_differs_is_a_fault():
+    of, machine = contract.of("gelu_forward"), Timed("float32")
+    shape = bench_variants.Shape(of, AXES["gelu_forward"], {}, machine)
+    variant = shape.ours(source.read_all(language="cu")["gelu_forward_01"], {"block": 128})
+    shape.check(variant)
+    assert not variant.fault
+    shape.copies[0]["inp"][0, 0] += 1
+    shape.check(variant)
+    assert "differs" in variant.fault
+
+
+def test_shapes_are_those_of_a_step():
+    found = bench_cuda.shapes("gpt2", 64, 1024, 8192)
+    assert {"N": 8192, "C": 768, "Vp": 50304} in [a for a, _ in found["head_forward"].values()]
+    assert len(found["linear_forward"]) == 4 and "adamw_master_update" in found
+    arguments = SimpleNamespace(size="test", B=2, T=16, rows=16, only="gelu_*", unproved=True)
+    machine = Timed("float32")
+    chosen = bench_cuda.chosen(arguments, machine, contract.read_all())
+    assert {"gelu"} <= {of.operation for of, *_ in chosen} <= {"gelu", "gelu_linear"}
