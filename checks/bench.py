@@ -253,12 +253,14 @@ def on_cuda(parser) -> None:
     group.add_argument("--out", default="", help="raw samples (default runs/bench-DTYPE.json)")
     group.add_argument("--again", action="store_true", help="time what the file has already")
     group.add_argument("--peer", action="store_true", help="the step of any size against PyTorch")
+    group.add_argument("--sides", default="torch", help="PyTorch's: torch, torch_cudnn or both")
+    group.add_argument("--train", default="", help="more of train.py's flags for our step")
 
 
 def bench_on_cuda(arguments) -> int:
     """The operations, or with --step one training step."""
     arguments.size = arguments.size or "gpt2"
-    arguments.B, arguments.T = arguments.B or 64, arguments.T or 1024
+    arguments.batch, arguments.B, arguments.T = arguments.B, arguments.B or 64, arguments.T or 1024
     if arguments.step:
         from checks import bench_step_cuda
 
@@ -275,7 +277,8 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=7, help="steps of each side (default 7)")
     parser.add_argument("--tune", action="store_true", help="measure for the trainer's choice")
     parser.add_argument("--write", action="store_true", help="keep timings as committed evidence")
-    parser.add_argument("--size", default="", help="model size (default gpt2; with --tune: tiny)")
+    parser.add_argument("--size", "--model", default="",
+                        help="model size (default gpt2; with --tune: tiny)")
     parser.add_argument("--B", type=int, default=0, help="batch (default 4; --tune: train.py's)")
     parser.add_argument("--T", type=int, default=0, help="length (default 64)")
     parser.add_argument("--threads", type=int, default=0, help="OpenMP threads (default: all)")
@@ -303,4 +306,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except device.DeviceError as error:
+        sys.exit(f"error: {error}")
