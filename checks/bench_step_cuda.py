@@ -42,11 +42,11 @@ class PortedSide:
     """train.py's step on its own program, kernels and memory."""
 
     def __init__(self, flags: list[str], unproved: bool):
-        from checks import profile
+        from checks import profiling
         from ported.training.config import parse
 
         self.config = parse(flags)[0]
-        self.executor, self.device = profile.executor_of(self.config, unproved)
+        self.executor, self.device = profiling.executor_of(self.config, unproved)
         sizes = self.executor.program.sizes
         self.batches, self.done = data(sizes["V"], sizes["B"], sizes["T"]), 0
         self.executor.write("lr", 1e-4)

@@ -1,7 +1,7 @@
 """Where a training step's time goes, by step of the program, and what bounds each.
 
-    python -m checks.profile [train.py's flags]             table, picture and figures in profile/
-    python -m checks.profile --unproved --device cuda ...   with kernels that have no proof yet
+    python -m checks.profiling [train.py's flags]             table, picture and figures in profile/
+    python -m checks.profiling --unproved --device cuda ...   with kernels that have no proof yet
 
 Bytes and operations are those that the contracts require; the ceilings (a copy; on a GPU a large
 product, on a processor independent multiply-adds) are measured in the same run. A step whose floor
