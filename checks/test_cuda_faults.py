@@ -1,5 +1,5 @@
-"""What the cuda device says when something is missing, refused, broken or hangs: on the recording
-driver, which fails as told."""
+"""What the cuda device says when something is missing, refused, broken or hangs, and how it ends:
+on the recording driver, which fails as told."""
 
 import re
 
@@ -166,3 +166,24 @@ def test_hang_is_an_error_and_the_process_ends(tmp_path):
     assert code == 1 and "the GPU was not done after 0.2 s" in errors
     assert "gelu_forward_01 gelu_forward" in errors
     assert not any(re.match("cuMemFree|cuDevicePrimaryCtxRelease", line) for line in lines)
+
+
+@recorded
+def test_context_is_given_back_and_nothing_is_said_at_the_end(tmp_path):
+    _, lines = passed("""
+        import tempfile, weakref
+        class Owner: pass
+        owner = Owner()
+        weakref.finalize(owner, print, end="")
+        device = devices.open("cuda")
+        memory = device.allocate(64)
+        kept = [device, device.driver.Event(), loaded(device, GELU, parameters={"block": 128})]
+        graph = device.replay([kept[2].bind({"out": memory, "inp": memory}, {})])
+        same = devices.open("cuda", precision="bfloat16")
+        assert same.card is device.card and same.evidence == "sm_90/bfloat16"
+        weakref.finalize(owner, device.free, memory)
+        mark("end")
+        """, tmp_path)
+    assert sum(line == "cuDevicePrimaryCtxRetain" for line in lines) == 1
+    assert lines[-1] == "cuDevicePrimaryCtxRelease_v2"
+    assert sum(line == "cuDevicePrimaryCtxRelease_v2" for line in lines) == 1

@@ -58,7 +58,8 @@ def run(body: str, folder: Path, settings: str = "", stand_in: bool = not build.
     """(exit code, output, errors, lines of the record) of a script on the recording driver."""
     log = folder / "log"
     log.unlink(missing_ok=True)
-    places = [str(build.STAND_IN), str(ROOT)] if stand_in else [str(ROOT)]
+    places = [str(build.STAND_IN)] if stand_in else []
+    places += [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     given = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "FAKE_DRIVER_LOG": str(log),
              "FAKE_DRIVER": settings, "TRIVIUM_TRACE": "0",
              "LD_LIBRARY_PATH": str(build.build()), **environment}

@@ -10,7 +10,8 @@ import os
 import subprocess
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -153,6 +154,18 @@ class Cuda:
         if path not in self._modules:
             self._modules[path] = Module(self.card, path.read_bytes(), path)
         return CudaKernel(self, version, contract, integers, self._modules[path])
+
+    def prepare(self, wishes: Iterable[tuple[Version, Mapping, Mapping]]) -> None:
+        """Compiles at once, as many at a time as there are processors, what `load` is going to ask
+        for: (version, axes, parameters). What fails, fails again and says so when it is loaded."""
+        wanted = {}
+        for version, axes, parameters in wishes:
+            values = cuda_code.values_of(version, axes, parameters)
+            if version.language == "cu":
+                wanted[version.name, *sorted(values.items())] = version, values
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            for version, values in wanted.values():
+                pool.submit(cuda_code.cubin, version, self.precision, values, self.architecture)
 
     def configurations(self, version: Version, contract: Contract,
                        axes: Mapping[str, int]) -> list[dict[str, int]]:
