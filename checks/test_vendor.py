@@ -16,15 +16,18 @@ import pytest
 import torch
 
 from checks.cublaslt_stand_in import CublasLt, gelu, gelu_slope, memory
+from checks.cudnn_stand_in import Cudnn, Graph
 from ported import contract, precision, source
 from ported.binding import product
 from ported.contract import ROOT
-from ported.device import NotApplicable, cublaslt, vendor
+from ported.device import NotApplicable, cublaslt, cudnn, vendor
 from ported.device.cuda import module_of
-from ported.precision import NUMPY, decode, encode
+from ported.precision import NUMPY, decode, encode, rounded
 
 VERSIONS = {f"{v.contract_name}-{v.idea_name}": v for v in map(
     source.read, sorted((ROOT / "cuda_src").glob("*/*cublaslt*.py")))}
+ATTENTION = {f"{v.contract_name}-{v.idea_name}": v for v in map(
+    source.read, sorted((ROOT / "cuda_src").glob("*/*cudnn*.py")))}
 SHAPES = [{"N": 24, "C": 16, "O": 40}, {"N": 1, "C": 8, "O": 8}, {"N": 5, "C": 64, "O": 24}]
 
 
@@ -110,14 +113,29 @@ class Bench:
     def __init__(self, version, device, sizes, shift=0):
         self.version, self.device, self.shift = version, device, shift
         self.contract = contract.of(version.contract_name)
-        self.axes = {**sizes, "Vp": sizes["O"]}
+        self.axes = {**sizes, "Vp": sizes["O"]} if "O" in sizes else sizes
         random = np.random.default_rng(7)
         self.numbers, self.addresses = {}, {}
         for tensor in self.contract.tensors:
             dtype = device.precision.dtypes[tensor.role]
             held = encode(random.normal(size=tensor.shape(self.axes)), dtype)
             self.numbers[tensor.name] = decode(held, dtype).astype(float)
+        for name, held in self._consistent().items():
+            self.numbers[name] = held
+        for tensor in self.contract.tensors:
+            dtype = device.precision.dtypes[tensor.role]
+            held = encode(self.numbers[tensor.name], dtype)
             self.addresses[tensor.name] = self._place(tensor, held)
+
+    def _consistent(self) -> dict[str, np.ndarray]:
+        """Inputs that follow from others: attention's backward wants its forward's out and lse."""
+        if self.version.contract_name != "attention_backward":
+            return {}
+        from reference.explicit import attention
+
+        found = attention.forward(torch.from_numpy(self.numbers["qkv"]), self.axes["H"])
+        return {"out": rounded(found.out.numpy(), "bfloat16").astype(float),
+                "lse": found.lse.numpy().astype(np.float32).astype(float)}
 
     def _place(self, tensor, held) -> int:
         address = self.device.allocate(held.nbytes + 64 * 4) + self.shift * held.itemsize
@@ -146,6 +164,7 @@ class Bench:
     def expected(self) -> dict[str, np.ndarray]:
         explicit = importlib.import_module(f"reference.explicit.{self.version.operation}")
         inputs = {t.name: torch.from_numpy(self.numbers[t.name]) for t in self.contract.inputs}
+        inputs |= {axis: self.axes[axis] for axis in self.contract.axis_arguments}
         found = getattr(explicit, self.version.direction)(**inputs)._asdict()
         start = {t.name: self.numbers[t.name] if t.access == "sum" else 0.0
                  for t in self.contract.outputs}
@@ -242,6 +261,49 @@ def test_products_whose_shapes_do_not_meet_are_refused():
         cublaslt.Product(cublaslt.Matrix("c", "F", 4, 8), left, right)
 
 
+@pytest.fixture
+def dnn(monkeypatch):
+    package = Cudnn()
+    monkeypatch.setattr(cudnn, "library", lambda: package)
+    monkeypatch.setattr(cudnn, "_handles", {})
+    monkeypatch.setattr(cudnn, "_graphs", {})
+    return package
+
+
+@pytest.mark.parametrize("version", ATTENTION.values(), ids=ATTENTION)
+@pytest.mark.parametrize("sizes", [{"B": 2, "T": 19, "H": 3, "D": 16},
+                                   {"B": 1, "T": 2, "H": 1, "D": 8}], ids=str)
+def test_attention_is_the_explicit_function(dnn, version, sizes):
+    """Strides, offsets and the scale, at straight addresses and at others, to the same bits."""
+    device = Device("bfloat16")
+    bench = Bench(version, device, sizes)
+    expected, first = bench.expected(), bench.run()
+    for output, found in first.items():
+        unit = 2**-7 if output != "lse" else 1e-5
+        np.testing.assert_allclose(found, expected[output], rtol=0,
+                                   atol=unit * np.abs(expected[output]).max(), err_msg=output)
+    again = Bench(version, device, sizes, shift=3).run()
+    assert all(np.array_equal(first[output], again[output]) for output in first)
+    assert dnn.graphs == 1  # one a shape
+    if version.direction == "backward":
+        assert dnn.deterministic == ["deterministic" in version.claims]
+
+
+def test_attention_plans_are_recorded_as_integers(dnn):
+    """Those that build, and only the library's own; recorded, a plan comes back."""
+    version, sizes = ATTENTION["attention_forward-cudnn"], {"B": 1, "T": 4, "H": 1, "D": 8}
+    device = Device("bfloat16")
+    found = module_of(version).candidates(sizes, device)
+    assert found == [{"engine": 4, "knob_TILE_M": 64}, {"engine": 6, "knob_TILE_M": 192}]
+    first, second = (module_of(version).plan(sizes, one, device) for one in found)
+    assert first.scratch["workspace"][1] < second.scratch["workspace"][1]
+    with pytest.raises(NotApplicable, match="none of that description"):
+        module_of(version).plan(sizes, {"engine": 9}, device)
+    dnn.refused = {5}
+    with pytest.raises(NotApplicable, match="B=1, T=5, H=1, D=8: no engine for these sizes"):
+        module_of(version).plan({**sizes, "T": 5}, {}, device)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("nvmath") is None, reason="nvmath is not installed")
 def test_stand_in_has_the_bindings_signatures():
     """Names and order of every argument, and every enumerator, as in nvmath's bindings."""
@@ -261,3 +323,15 @@ def test_stand_in_has_the_bindings_signatures():
         size = np.dtype(real.get_matmul_desc_attribute_dtype(attribute)).itemsize
         assert size == np.dtype(CublasLt().get_matmul_desc_attribute_dtype(attribute)).itemsize
     assert vendor.imported("nvmath.bindings.cublasLt", "nvmath-python") is real
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cudnn") is None, reason="cudnn is not installed")
+def test_stand_in_has_the_packages_arguments():
+    """Each argument of the nodes is one that cudnn's own node takes."""
+    real = cudnn.library()
+    for name in ("sdpa", "sdpa_backward"):
+        ours = {word for word in inspect.signature(getattr(Graph, name)).parameters}
+        theirs = getattr(real._pybind_module.backend_graph, name).__doc__.split("->")[0]
+        assert ours - {"self"} <= set(re.findall(r"(\w+):", theirs)), name
+    init = inspect.signature(real.pygraph.__init__).parameters
+    assert set(inspect.signature(Graph.__init__).parameters) - {"cudnn"} <= set(init)
