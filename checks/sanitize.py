@@ -4,8 +4,8 @@
     python -m checks.sanitize --kernel 'layernorm_*' --out FILE   some, and what was found as JSON
 
 A child process launches each version at a few small shapes, every buffer in an allocation of its
-own size, outputs and scratch not written before; the tools watch it. Where a tool finds faults, each
-version is run alone under it, so that a fault blames only its own. Exit code 0: nothing found.
+own size, outputs and scratch not written before; the tools watch it. Where a tool finds faults,
+each version is run alone under it, so that a fault blames only its own. Exit code 0: nothing found.
 """
 
 import argparse
@@ -128,8 +128,8 @@ def main() -> int:
     if shutil.which("compute-sanitizer") is None:
         raise SystemExit("found no compute-sanitizer on PATH; it comes with CUDA's toolkit")
     precision = PRECISIONS[options.dtype]
-    versions = {name: source.read_all(language="cu")[name]
-                for name in select.matching(options.kernel, "cu")}
+    known = source.read_all(language="cu")
+    versions = {name: known[name] for name in select.matching(options.kernel, "cu")}
     names = [name for name, v in versions.items()
              if v.supports(precision, contracts.of(v.contract_name).roles)]
     found = examine(names, options.dtype)
