@@ -50,7 +50,11 @@ Result fake_entered(const char* name) {  // what a generated call does
     return number(name, 0);
 }
 
-#define ENTER(...) do { record(__VA_ARGS__); int r = number(__func__, 0); if (r) return r; } while (0)
+#define ENTER(...)                                      \
+    do {                                                \
+        record(__VA_ARGS__);                            \
+        if (number(__func__, 0)) return number(__func__, 0); \
+    } while (0)
 
 static Handle fresh(void) {
     static Handle next = 0x10000;
@@ -108,15 +112,16 @@ Result cuCtxGetApiVersion(Handle c, unsigned* v) { *v = 13000; return 0; }
 
 // ---- streams, events, and what a stream captures
 
-typedef struct { int kind; Handle a, b; size_t size; char text[1600]; } Node;  // 0 text 1 set 2 copy
+enum { LAUNCH, SET, COPY };
+typedef struct { int kind; Handle a, b; size_t size; char text[1600]; } Node;
 typedef struct { int count, room; Node* nodes; } Graph;
 static Handle capturing;  // the stream, 0 for none
 static int broken;
 static Graph* graph;
 
 static void perform(const Node* n) {
-    if (n->kind == 1) memset((void*)n->a, (int)n->b, n->size);
-    if (n->kind == 2) memcpy((void*)n->a, (void*)n->b, n->size);
+    if (n->kind == SET) memset((void*)n->a, (int)n->b, n->size);
+    if (n->kind == COPY) memcpy((void*)n->a, (void*)n->b, n->size);
 }
 
 static void enqueue(Handle stream, Node node) {
@@ -210,10 +215,10 @@ static Result moved(const char* name, Node node) {
     return failure ? failure : (enqueue(0, node), 0);
 }
 Result cuMemcpyHtoD_v2(Handle d, const void* s, size_t n) {
-    return moved(__func__, (Node){2, d, (Handle)s, n, "cuMemcpyHtoD_v2"});
+    return moved(__func__, (Node){COPY, d, (Handle)s, n, "cuMemcpyHtoD_v2"});
 }
 Result cuMemcpyDtoH_v2(void* d, Handle s, size_t n) {
-    return moved(__func__, (Node){2, (Handle)d, s, n, "cuMemcpyDtoH_v2"});
+    return moved(__func__, (Node){COPY, (Handle)d, s, n, "cuMemcpyDtoH_v2"});
 }
 
 static Result moved_on(const char* name, Handle stream, Node node) {
@@ -224,13 +229,13 @@ static Result moved_on(const char* name, Handle stream, Node node) {
     return failure;
 }
 Result cuMemsetD8Async(Handle d, unsigned char v, size_t n, Handle s) {
-    return moved_on(__func__, s, (Node){1, d, v, n});
+    return moved_on(__func__, s, (Node){SET, d, v, n});
 }
 Result cuMemcpyHtoDAsync_v2(Handle d, const void* h, size_t n, Handle s) {
-    return moved_on(__func__, s, (Node){2, d, (Handle)h, n});
+    return moved_on(__func__, s, (Node){COPY, d, (Handle)h, n});
 }
 Result cuMemcpyDtoHAsync_v2(void* h, Handle d, size_t n, Handle s) {
-    return moved_on(__func__, s, (Node){2, (Handle)h, d, n});
+    return moved_on(__func__, s, (Node){COPY, (Handle)h, d, n});
 }
 
 // ---- modules and launches; a function's handle is its name

@@ -272,7 +272,8 @@ def _installed(package: str) -> str:
         return "absent"
 
 
-def open(precision: str = "float32", ordinal: int = 0, limit: float | None = None) -> Cuda:  # noqa: A001
+def open(precision: str = "float32", ordinal: int = 0,  # noqa: A001
+         limit: float | None = None) -> Cuda:
     """The GPU `ordinal` of those that CUDA_VISIBLE_DEVICES shows, computing in `precision`.
 
     `limit`: seconds that a wait may last (TRIVIUM_GPU_LIMIT, or 120). TRIVIUM_TRACE=1 traces.
