@@ -1,9 +1,10 @@
 """How far a training run may stray from float64: no farther than stock float32 does, times a factor
 that is measured too.
 
-Measured are the loss and the gradient norm of every step, and at some steps every parameter and
-moment tensor, each against the float64 run (parameters without the worst hundredth of elements:
-AdamW moves an element by its gradient's sign, and where that gradient is noise the sign is chance).
+Measured are the loss and the gradient norm of every step, the first step's gradients by name, and
+at some steps every parameter and moment tensor, each against the float64 run (parameters without
+the worst hundredth of elements: AdamW moves an element by its gradient's sign, and where that
+gradient is noise the sign is chance).
 The bound of a measure at a step is the most that any stray had shown by then, times FACTOR *
 chance, and a unit in the last place of what is measured.
 `chance` is how far one stray exceeds all others somewhere: the most in a measure's family of
@@ -17,12 +18,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+Array = np.ndarray | torch.Tensor
 FACTOR = 2.0
-LEAST_CHANCE = {"loss": 1.35, "norm": 1.55, "parameters": 1.9, "m": 1.9, "v": 1.9}
+LEAST_CHANCE = {"loss": 1.35, "norm": 1.55, "parameters": 1.9, "m": 1.9, "v": 1.9,
+                "gradients": 1.9}
 ULP = 2.0**-23
 TRIMMED = 100
-FAMILIES = ("loss", "norm", "parameters", "m", "v")
+FAMILIES = ("loss", "norm", "parameters", "m", "v", "gradients")
 
 
 @dataclass(frozen=True)
@@ -65,18 +69,35 @@ def scalars(step: int, family: str, truth: float, candidates: Mapping[str, float
                  tuple(map(error, strays)), ULP)
 
 
-def tensors(step: int, truth: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray],
-            candidates: Mapping[str, Mapping[str, np.ndarray]],
-            strays: list[Mapping[str, np.ndarray]]) -> list[Point]:
-    """Every tensor's L2 error over how far it has moved since `start` (moments: from zero)."""
+def gradients(truth: Mapping[str, Array], candidates: Mapping[str, Mapping[str, Array]],
+              strays: list[Mapping[str, Array]]) -> list[Point]:
+    """The first step's gradient of every parameter: L2 error over the truth's L2 norm."""
+    found = []
+    for name, value in truth.items():
+        size = _norm(value)
+
+        def error(other: Mapping[str, Array], name=name, value=value, size=size) -> float:
+            distance = _norm(other[name].reshape(value.shape) - value)
+            return distance / size if size else (math.inf if distance else 0.0)
+
+        found.append(Point(1, "gradients", name, {c: error(g) for c, g in candidates.items()},
+                           tuple(error(stray) for stray in strays), ULP))
+    return found
+
+
+def tensors(step: int, truth: Mapping[str, Array], start: Mapping[str, Array],
+            candidates: Mapping[str, Mapping[str, Array]],
+            strays: list[Mapping[str, Array]]) -> list[Point]:
+    """Every tensor's L2 error over how far it has moved since `start` (moments: from zero). Arrays
+    are NumPy's, or all of them PyTorch's."""
     found = []
     for name, value in truth.items():
         family = name.rpartition(".")[2]
         family = family if family in ("m", "v") else "parameters"
-        moved = np.linalg.norm(value - start[name] if name in start else value)
-        floor = ULP * np.linalg.norm(value) / moved if moved else 0.0
+        moved = _norm(value - start[name] if name in start else value)
+        floor = ULP * _norm(value) / moved if moved else 0.0
 
-        def error(other: Mapping[str, np.ndarray], name=name, value=value, moved=moved) -> float:
+        def error(other: Mapping[str, Array], name=name, value=value, moved=moved) -> float:
             distance = _length(other[name].reshape(value.shape) - value, name in start)
             return distance / moved if moved else (math.inf if distance else 0.0)
 
@@ -85,13 +106,23 @@ def tensors(step: int, truth: Mapping[str, np.ndarray], start: Mapping[str, np.n
     return found
 
 
-def _length(error: np.ndarray, trimmed: bool) -> float:
+def _norm(array: Array) -> float:
+    if isinstance(array, np.ndarray):
+        return float(np.linalg.norm(array))
+    return float(torch.linalg.vector_norm(array))
+
+
+def _length(error: Array, trimmed: bool) -> float:
     """L2 norm, of parameters without the hundredth of elements that are farthest off."""
-    if trimmed and np.isfinite(error).all():
-        size = np.abs(error).reshape(-1)
-        kept = size.size - -(-size.size // TRIMMED)
-        error = np.partition(size, kept)[:kept] if kept else size
-    return float(np.linalg.norm(error))
+    if not trimmed or not math.isfinite(_norm(error)):
+        return _norm(error)
+    size = abs(error).reshape(-1)
+    kept = math.prod(size.shape) - -(-math.prod(size.shape) // TRIMMED)
+    if kept and isinstance(size, np.ndarray):
+        size = np.partition(size, kept)[:kept]
+    elif kept:
+        size = size.sort().values[:kept]
+    return _norm(size)
 
 
 class Band:

@@ -1,9 +1,10 @@
 """Walks a program buffer by buffer and names the first that leaves its bound.
 
-*Fed*: each step alone, on the reference's inputs (float64 rounded to float32), judged by the gate.
-The step that fails here is wrong itself. *Free*: the executor runs on from its own buffers, as in
-training, beside the interpreter in float64; the bound of a buffer is how far the interpreter strays
-in float32. What fails here first is where a run parts from the truth.
+*Fed*: each step alone, on the reference's inputs (float64 rounded to the run's dtypes), judged by
+the gate. The step that fails here is wrong itself. *Free*: the executor runs on from its own
+buffers, as in training, beside the interpreter in float64; the bound of a buffer is how far the
+interpreter strays in float32, rounding to bfloat16 what the run stores so. What fails here first is
+where a run parts from the truth.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ from checks.runs import Interpreted
 from ported.contract import Contract
 from ported.evidence import shape_key
 from ported.executor import Bound, Executor
-from reference import interpreter
+from ported.precision import FLOAT32, Precision, rounded
 from reference.program import Program, View
 
 UNIT = 2.0**-24
@@ -99,16 +100,21 @@ def fed(executor: Executor, state: Mapping[str, np.ndarray], every: bool = True,
                 yield from _alone(executor, reference, name, k, bound)
             elif not bound.contract and every:
                 yield from _cleared(executor, name, k, bound)
-            results = interpreter.compute(executor.program, bound.step, reference.tensors)
-            interpreter.store(bound.step, results, reference.tensors)
+            reference.step(bound.step)
 
 
 def _reference(program: Program, state: Mapping[str, np.ndarray],
-               dtype: torch.dtype = torch.float64) -> Interpreted:
-    found = Interpreted(program, dtype)
-    for name, value in state.items():
-        found.write(name, value)
+               dtype: torch.dtype = torch.float64, precision: Precision = FLOAT32) -> Interpreted:
+    found = Interpreted(program, dtype, precision)
+    filled(found, state)
     return found
+
+
+def filled(runner: Interpreted | Executor, state: Mapping[str, np.ndarray]) -> None:
+    """The state in a runner's buffers; parameters in their masters too."""
+    for name, value in state.items():
+        for each in {name, f"{name}.master"} & runner.program.buffers.keys():
+            runner.write(each, value)
 
 
 def _alone(executor: Executor, reference: Interpreted, name: str, k: int,
@@ -119,7 +125,8 @@ def _alone(executor: Executor, reference: Interpreted, name: str, k: int,
     for tensor in contract.tensors:
         view = bound.step.args[tensor.name]
         whole = reference.tensors[view.buffer].numpy()
-        narrow = np.array(rows(program, whole, view), "i4" if tensor.role == "I32" else "f4")
+        narrow = rounded(rows(program, whole, view), executor.device.precision.dtypes[tensor.role])
+        narrow = np.array(narrow)
         if tensor.access == "out":
             narrow[...] = np.nan
         _put(executor, view, narrow)
@@ -146,7 +153,7 @@ def _judged(executor: Executor, contract: Contract, bound: Bound,
     inputs = {tensor.name: part(tensor.name, given[tensor.name]) for tensor in contract.inputs}
     inputs |= {name: bound.axes[name] for name in contract.axis_arguments} | bound.step.consts
     with np.errstate(all="ignore"):
-        truth = gate.truth_of(contract, inputs, samples=FEW)
+        truth = gate.truth_of(contract, inputs, samples=FEW, precision=executor.device.precision)
         for tensor in contract.outputs:
             view = bound.step.args[tensor.name]
             got = rows(executor.program, executor.read(view.buffer), view)
@@ -195,9 +202,9 @@ def _cleared(executor: Executor, name: str, k: int, bound: Bound) -> Iterator[Ju
 def free(executor: Executor, state: Mapping[str, np.ndarray]) -> Iterator[Judged]:
     """One step of training on the executor's own buffers, beside the interpreter's two."""
     program = executor.program
-    truth, narrow = (_reference(program, state, dtype) for dtype in (torch.float64, torch.float32))
-    for name, value in state.items():
-        executor.write(name, value)
+    truth = _reference(program, state)
+    narrow = _reference(program, state, torch.float32, executor.device.precision)
+    filled(executor, state)
     for name in passes_of(program):
         if name == "forward":
             for each in (truth, narrow, executor):
@@ -206,8 +213,7 @@ def free(executor: Executor, state: Mapping[str, np.ndarray]) -> Iterator[Judged
         for k, bound in enumerate(executor.steps(name)):
             executor.run_step(name, k)
             for each in (truth, narrow):
-                results = interpreter.compute(program, bound.step, each.tensors)
-                interpreter.store(bound.step, results, each.tensors)
+                each.step(bound.step)
             for argument in outputs_of(bound):
                 yield _strayed(executor, truth, narrow, bound, argument)
 

@@ -34,13 +34,13 @@ def table(judged: Iterable[Judged], losses: list[float], steps: list[int]) -> st
         line = f"{step:>5}  {losses[step - 1]:>8.4f}  {candidate:<8}"
         for family in FAMILIES[:2]:
             line += f"{f'{worst[family].error:.2e} ({worst[family].bound:.2e})':>26}"
-        for family, width in zip(FAMILIES[2:], (20, 10, 10), strict=True):
+        for family, width in zip(FAMILIES[2:5], (20, 10, 10), strict=True):
             line += f"{worst[family].ratio:>{width}.3f}" if family in worst else " " * width
         lines.append(line)
     return "\n".join(lines)
 
 
-def verdict(judged: list[Judged], band: Band, strays: int) -> str:
+def verdict(judged: list[Judged], band: Band, strays: list[str]) -> str:
     """The worst of each family, every family that leaves its band first, and what the band is."""
     chance = band.chances()
     lines = []
@@ -59,8 +59,8 @@ def verdict(judged: list[Judged], band: Band, strays: int) -> str:
                      f"{first.bound:.3g}; {len(outside)} of {len(ours)} outside")
         lines.append(line)
     factors = ", ".join(f"{f} {FACTOR * chance[f]:.1f}" for f in FAMILIES)
-    lines.append(f"the band: the most that {strays} float32 runs of stock PyTorch, which differ in "
-                 f"the order of sums, strayed from float64, times {factors}")
+    lines.append(f"the band: the most that {len(strays)} runs of stock PyTorch strayed from "
+                 f"float64 ({'; '.join(strays)}), times {factors}")
     return "\n".join(lines)
 
 
@@ -82,7 +82,7 @@ def draw(path: Path, judged: list[Judged], losses: list[float], title: str) -> P
             steps = [one.point.step for one in mine]
             if name == names[0]:
                 axes.fill_between(steps, 1e-10, [one.bound for one in mine], color=SOFT,
-                                  label="band: float32 in other orders")
+                                  label="band: stock PyTorch's own runs")
             axes.plot(steps, np.maximum([one.error for one in mine], 1e-10), color=colour,
                       linewidth=1, label=name)
         axes.set_yscale("log")

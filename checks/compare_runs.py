@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ported import device as devices
 from ported.evidence import Choice
 from ported.executor import Executor, contracts_of, wanted
 from ported.source import Version
@@ -14,6 +13,7 @@ from ported.training.config import Config
 from ported.training.data import open_data
 from ported.training.loader import Loader
 from ported.training.tensor_files import Tensors
+from reference.builder import gradient
 from reference.programs import gpt2
 from train import Trainer
 
@@ -48,10 +48,13 @@ class Ported:
                  kernels: Mapping[str, Version], say: Say):
         self.begun = start.begin(config, {})
         self.program = start.program_of(config, self.begun.size)
-        device = devices.open(config.device, threads=self.begun.threads)
-        self.executor = Executor(self.program, device, self._choices(device, kernels, say))
+        device = start.open_device(self.begun)
+        self.executor = Executor(self.program, device, self._choices(device, kernels, say),
+                                 plain=config.plain)
+        self.held = start.tensors(self.executor)
+        self.first: dict[str, np.ndarray] = {}
         for name, value in first.items():
-            self.executor.write(name, value)
+            self.held[0].write(name, value)
         self.executor.write("dscale", 1 / (config.batch * config.sequence_length))
         mine = loader(config, say, self.begun.size.V)
         self.trainer = Trainer(config, self.executor, mine, mine.tokens, self.begun)
@@ -68,13 +71,19 @@ class Ported:
     def step(self, number: int, rate: float) -> tuple[float, float]:
         """The next step; (loss, gradient norm)."""
         found = self.trainer.gradients()
+        if not self.first:
+            self.first = {name: self.executor.read(gradient(name))
+                          for name in self.program.members("parameters")}
         self.trainer.update(rate)
         return found
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Every parameter and moment by name, the memory itself."""
-        return {name: self.executor.buffer(name) for region in ("parameters", "m", "v")
-                for name in self.program.members(region)}
+        """Every parameter and moment by name; on the cpu the memory itself. Of parameters that have
+        float32 masters, those."""
+        if self.executor.device.name == "cpu":
+            return {name: self.executor.buffer(name) for region in ("parameters", "m", "v")
+                    for name in self.program.members(region)}
+        return {name: held.read(name) for held in self.held for name in held.shapes}
 
 
 class Logged:

@@ -8,9 +8,10 @@ import torch
 from ported import executor, source
 from ported.evidence import Choice
 from ported.executor import Executor
+from ported.precision import FLOAT32, Precision
 from ported.source import Version
 from reference import interpreter
-from reference.program import Program
+from reference.program import Program, Step
 from reference.programs.gpt2 import Config
 from reference.stock.gpt2 import GPT2
 
@@ -25,12 +26,14 @@ def kernels(program: Program, device, rule: str = "last",
     for version in source.read_all(language=device.language).values():
         ladder.setdefault(version.contract_name, []).append(version)
     ladder |= {name: [version] for name, version in (given or {}).items()}
-    found = {}
-    for key, (name, axes, _) in executor.wanted(program, executor.contracts_of(program)).items():
+    found, contracts = {}, executor.contracts_of(program)
+    for key, (name, axes, _) in executor.wanted(program, contracts).items():
         fit = []
         for version in ladder[name]:
             parameters = version.configurations()[0]
-            if not version.unmet_needs({**axes, **parameters, "threads": device.threads}):
+            if version.language != "py" and version.supports(
+                    device.precision, contracts[name].roles) and not version.unmet_needs(
+                    {**axes, **parameters, **device.values}):
                 fit.append(version)
         version = RULES[rule](fit)
         found[key] = Choice(version, version.configurations()[0])
@@ -61,29 +64,47 @@ def batches(program: Program, count: int, seed: int = 0) -> list[tuple[np.ndarra
 
 
 class Interpreted:
-    """The interpreter behind the executor's interface: `write`, `read`, `run`."""
+    """The interpreter behind the executor's interface: `write`, `read`, `run`. What `precision`
+    holds in bfloat16 is rounded whenever it is stored."""
 
-    def __init__(self, program: Program, dtype: torch.dtype = torch.float64):
+    def __init__(self, program: Program, dtype: torch.dtype = torch.float64,
+                 precision: Precision = FLOAT32):
         self.program, self.tensors = program, interpreter.allocate(program, dtype)
+        self.dtypes = precision.dtypes
 
     def write(self, name: str, array) -> None:
         target = self.tensors[name]
         target.copy_(torch.as_tensor(np.asarray(array)).reshape(target.shape))
+        self.rounded(name)
+
+    def rounded(self, name: str) -> None:
+        """Rounds a buffer as its dtype does."""
+        if self.dtypes[self.program.buffers[name].role] == "bfloat16":
+            self.tensors[name].copy_(self.tensors[name].bfloat16())
+
+    def step(self, step: Step) -> None:
+        """One step, computed and stored."""
+        interpreter.store(step, interpreter.compute(self.program, step, self.tensors), self.tensors)
+        for view in step.writes():
+            self.rounded(view.buffer)
 
     def read(self, name: str) -> np.ndarray:
         return self.tensors[name].numpy().copy()
 
     def run(self, name: str) -> None:
-        interpreter.run(self.program, name, self.tensors)
+        for step in self.program.passes[name]:
+            self.step(step)
 
 
 Runner = Interpreted | Executor
 
 
 def load(runner: Runner, state: Mapping[str, torch.Tensor]) -> None:
-    """Parameters by name into either kind of runner; optimizer state and gradients to zero."""
+    """Parameters by name, and their masters, into either kind of runner; optimizer state and
+    gradients to zero."""
     for name, tensor in state.items():
-        runner.write(name, tensor.numpy())
+        for each in {name, f"{name}.master"} & runner.program.buffers.keys():
+            runner.write(each, tensor.numpy())
     for name in ("gradients", "m", "v"):
         runner.write(name, np.zeros(runner.program.buffers[name].shape))
 
