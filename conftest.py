@@ -1,12 +1,16 @@
 """pytest as the front end of the prover: which kernels are proved, and what the end says.
 
     pytest checks --kernel layernorm_forward_02      one version (or a glob) and nothing else
+    pytest checks --kernel gelu_forward_02 --device emulated --dtype bfloat16
     pytest                                           all tests; kernels whose committed evidence
-                                                     does not hold, and a sample of the others
+                                                     does not hold, and a sample of the others, on
+                                                     the cpu and on the emulated device
     pytest --all                                     all tests and all kernels
 """
 
 import os
+from collections import Counter
+from typing import NamedTuple
 
 import pytest
 
@@ -14,16 +18,31 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 KERNELS = "test_kernels.py"
+EVERYWHERE = ("cpu", "emulated")  # what a run without --device proves on
 
 
 def pytest_addoption(parser):
     group = parser.getgroup("kernels")
     group.addoption("--kernel", help="prove this version (name or glob, several parted by commas)")
-    group.addoption("--device", default="cpu", help="where kernels run")
+    group.addoption("--device", help="where kernels run (cpu with --kernel, else cpu and emulated)")
+    group.addoption("--dtype", help="one precision; otherwise each that a version's dtypes allow")
     group.addoption("--case", help="one case, as a failure prints it")
     group.addoption("--all", action="store_true", help="prove every version")
     group.addoption("--seed", type=int, default=0, help="of cases, and of the sample")
     group.addoption("--sample", type=int, default=4, help="so many of the proved ones, anew")
+
+
+class Kernel(NamedTuple):
+    """One proof of this run."""
+
+    version: str
+    device: str
+    dtype: str
+    language: str
+
+    def __str__(self) -> str:
+        return self.version if self.device == "cpu" else (
+            f"{self.version} {self.device} {self.dtype}")
 
 
 class Kernels:
@@ -33,24 +52,50 @@ class Kernels:
         from checks import select
         from ported import device as devices
 
-        self.proofs: dict[str, dict] = {}
-        self.reused = 0
+        self.config, self.seed = config, config.getoption("--seed")
+        self.proofs: dict[Kernel, dict] = {}
+        self.kernels: list[Kernel] = []
+        self.reused: Counter[str] = Counter()
         self.reasons: list[str] = []
-        pattern, self.seed = config.getoption("--kernel"), config.getoption("--seed")
-        try:
-            self.device = devices.open(config.getoption("--device"))
-            if pattern or config.getoption("--all"):
-                self.names = select.matching(pattern or "*", self.device.language)
-                return
-        except (select.NoSuchKernel, devices.DeviceError) as error:
-            raise pytest.UsageError(f"--kernel/--device: {error}") from None
-        count = config.getoption("--sample")
-        changed, sample, states = select.changed(self.device, self.seed, count)
-        self.names = changed + sample
-        self.reused = len(states) - len(self.names)
-        counts = {state: sum(s == state for s in states.values()) for state in set(states.values())}
-        self.reasons.append("committed evidence: " + ", ".join(
-            f"{count} {state}" for state, count in sorted(counts.items())))
+        named = config.getoption("--device")
+        pattern = config.getoption("--kernel")
+        for name in [named] if named else ["cpu"] if pattern else EVERYWHERE:
+            try:
+                self._on(name, pattern)
+            except (select.NoSuchKernel, devices.DeviceError) as error:
+                if named or pattern:
+                    raise pytest.UsageError(f"--kernel/--device: {error}") from None
+                self.reasons.append(f"did not run: the device {name}: {error}")
+
+    def _on(self, name: str, pattern: str | None) -> None:
+        from checks import command, select
+
+        absent: set[str] = set()
+        for device in command.opened(name, self.config.getoption("--dtype")):
+            if pattern or self.config.getoption("--all"):
+                names = select.matching(pattern or "*", device.language)
+                states = {name: "to prove" for name in names}
+                away = [n for n in names
+                        if select.runs_on(*select.read(n, device.language), device)]
+                chosen = [n for n in names if n not in away]
+            else:
+                count = self.config.getoption("--sample")
+                wanted, sample, states = select.changed(device, self.seed, count)
+                away = [n for n, state in states.items() if state == "not here"]
+                chosen = wanted + sample
+                counts = Counter(s for s in states.values() if s != "not here")
+                self.reasons.append(f"committed evidence, {device.evidence}: " + ", ".join(
+                    f"{count} {state}" for state, count in sorted(counts.items())))
+            absent = absent & set(away) if absent else set(away)
+            self.reused[name] += len(states) - len(chosen) - len(away)
+            self.kernels += [Kernel(n, name, device.precision.name, device.language)
+                             for n in chosen]
+        proved = {kernel.version for kernel in self.kernels}
+        absent -= proved
+        if absent:
+            shown = ", ".join(sorted(absent)[:3])
+            self.reasons.append(f"not proved here: {len(absent)} versions that {name} does not run "
+                                f"({shown}{', ...' if len(absent) > 3 else ''})")
 
 
 def pytest_configure(config):
@@ -75,7 +120,7 @@ def pytest_ignore_collect(collection_path, config):
 
 def pytest_generate_tests(metafunc):
     if "kernel" in metafunc.fixturenames:
-        metafunc.parametrize("kernel", kernels_of(metafunc.config).names)
+        metafunc.parametrize("kernel", kernels_of(metafunc.config).kernels, ids=str)
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +140,8 @@ def kernels(request) -> Kernels:
 def pytest_sessionfinish(session, exitstatus):
     """Nothing checked is a failure."""
     if session.config.getoption("--kernel") and not session.config.option.collectonly:
-        if not kernels_of(session.config).proofs and exitstatus == 0:
+        proofs = kernels_of(session.config).proofs.values()
+        if exitstatus == 0 and all(proof["verdict"] == "not applicable" for proof in proofs):
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 
@@ -106,10 +152,14 @@ def pytest_terminal_summary(terminalreporter, config):
     from checks import report
 
     terminalreporter.section("kernels")
-    for name, proof in kernels.proofs.items():
+    shown = {str(kernel): proof for kernel, proof in kernels.proofs.items()}
+    for name, proof in shown.items():
         terminalreporter.line(report.line(name, proof))
-    for reason in [*report.not_run(kernels.proofs), *kernels.reasons]:
-        terminalreporter.line(f"did not run: {reason}" if "evidence" not in reason else reason)
-    terminalreporter.line(f"reused {kernels.reused} proofs, ran {len(kernels.proofs)}")
+    for reason in [*(f"did not run: {r}" for r in report.not_run(shown)), *kernels.reasons]:
+        terminalreporter.line(reason)
+    ran = Counter(kernel.device for kernel in kernels.proofs)
+    for device in dict.fromkeys([*kernels.reused, *ran]):
+        terminalreporter.line(f"{device}: reused {kernels.reused[device]} proofs, "
+                              f"ran {ran[device]}")
     if not kernels.proofs:
         terminalreporter.line("no kernel was proved", red=True)

@@ -6,7 +6,8 @@ may be follows from its role; the few that mean something narrower (a token, a v
 DOMAINS by the tensor's name, which means the same in every operation.
 
 A backward's inputs are those of a real step: the forward's inputs are drawn, the explicit forward
-runs on them in float64, what it saves is rounded to float32, and gradients are drawn.
+runs on them in float64, what it saves is rounded to its role's dtype, and gradients are drawn. The
+precision of a case says which dtype that is; every number drawn is one that its tensor can hold.
 """
 
 import re
@@ -17,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ported import contract as contracts
+from ported import precision as precisions
 from ported.contract import Contract, Tensor
 
 BELOW = {"V": "Vp", "T": "Tmax"}  # never larger than the axis named
@@ -33,12 +35,14 @@ class CaseError(ValueError):
 
 @dataclass(frozen=True)
 class Case:
-    """One input to one operation. `axes` in order of appearance in the contract."""
+    """One input to one operation. `axes` in order of appearance in the contract. The text does not
+    name the `precision`: that is the device's."""
 
     contract: str
     axes: tuple[tuple[str, int], ...]
     seed: int = 0
     family: str = "randn"
+    precision: str = "float32"
 
     def __str__(self) -> str:
         axes = ",".join(f"{name}={size}" for name, size in self.axes)
@@ -53,7 +57,7 @@ class Case:
         return replace(self, axes=tuple({**self.sizes, **sizes}.items()))
 
 
-def parse(text: str, contract: Contract) -> Case:
+def parse(text: str, contract: Contract, precision: str = "float32") -> Case:
     """The case that `text` prints, with or without the operation's name in front."""
     parts = [part for part in text.split(":") if part != contract.name]
     axes: dict[str, str] = {}
@@ -72,7 +76,7 @@ def parse(text: str, contract: Contract) -> Case:
         raise CaseError(f"found the case '{text}'; expected '{example}:seed=0:family=randn', all "
                          f"sizes from 1, with a family of {', '.join(FAMILIES)}")
     ordered = tuple((name, int(axes[name])) for name in wanted)
-    return Case(contract.name, ordered, int(rest["seed"]), rest["family"])
+    return Case(contract.name, ordered, int(rest["seed"]), rest["family"], precision)
 
 
 def forward_of(contract: Contract) -> Contract | None:
@@ -198,13 +202,20 @@ def _generator(case: Case, name: str) -> np.random.Generator:
     return np.random.default_rng([case.seed, zlib.crc32(name.encode())])
 
 
+def stored(case: Case, tensor: Tensor, array: np.ndarray) -> np.ndarray:
+    """What the tensor holds of `array` in the case's precision."""
+    dtype = precisions.of(case.precision).dtypes[tensor.role]
+    with np.errstate(over="ignore"):
+        return precisions.rounded(array, dtype)
+
+
 def _value(case: Case, tensor: Tensor, sizes: Mapping[str, int]) -> np.ndarray:
     r, shape = _generator(case, tensor.name), tensor.shape(sizes)
     if tensor.name in DOMAINS:
         drawn = np.asarray(DOMAINS[tensor.name](r, shape, sizes))
         if tensor.role == "I32" and case.family == "repeated":
             drawn = np.full(shape, drawn.flat[0])
-        return drawn.astype(np.int32 if tensor.role == "I32" else np.float32)
+        return stored(case, tensor, drawn)
     if tensor.role == "I32":
         raise ValueError(f"{case.contract}: found {tensor} without a range of values; expected "
                          f"{tensor.name} in DOMAINS of checks/cases.py")
@@ -217,7 +228,7 @@ def _value(case: Case, tensor: Tensor, sizes: Mapping[str, int]) -> np.ndarray:
     if rows.size < HUGE:
         rows = rows.astype(np.float64)
     with np.errstate(all="ignore"):
-        return FAMILIES[family](r, rows).reshape(shape).astype(np.float32)
+        return stored(case, tensor, FAMILIES[family](r, rows).reshape(shape))
 
 
 def _constants(case: Case, contract: Contract) -> dict[str, float]:
@@ -267,7 +278,8 @@ def draw(case: Case, contract: Contract) -> Drawn:
     saved = {}
     if {t.name for t in forward.outputs} & {t.name for t in contract.inputs}:
         with np.errstate(all="ignore"):
-            saved = {n: value.astype(np.float32) for n, value in explicit(forward, given).items()}
+            saved = {n: stored(case, forward.by_name[n], value)
+                     for n, value in explicit(forward, given).items()}
     known = {**given, **saved}
     inputs = {t.name: known[t.name] if t.name in known else _value(case, t, case.sizes)
               for t in contract.inputs}

@@ -3,10 +3,12 @@
 import argparse
 
 from checks import report, select
-from checks.prove import CHECKS, TIERS
+from checks.prove import CHECKS
+from checks.tiers import TIERS
 from checks.worker import Worker
 from ported import device as devices
 from ported import evidence
+from ported.precision import PRECISIONS
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -16,6 +18,8 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--all", action="store_true",
                       help="every version whose proof does not hold")
     parser.add_argument("--device", default="cpu", choices=devices.NAMES)
+    parser.add_argument("--dtype", choices=list(PRECISIONS),
+                        help="one precision; otherwise every one that a version's dtypes allow")
     parser.add_argument("--tier", default="fast", choices=list(TIERS),
                         help="fast; deep: more of it; seeds: drawn cases alone, for many --seeds")
     parser.add_argument("--seed", type=int, default=0, help="of every random number")
@@ -30,55 +34,86 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _wanted(options, device) -> tuple[list[str], int]:
-    """Names to prove, and how many hold already."""
-    names = select.matching(options.kernel or "*", device.language)
-    if options.kernel or options.again or options.seeds > 1:
-        return names, 0
-    left = []
+def _wanted(options, device) -> tuple[list[str], list[tuple], int]:
+    """Names to prove in the device's precision, (name, why) of those not proved there, and how
+    many hold already."""
+    names, left, absent = select.matching(options.kernel or "*", device.language), [], []
     for name in names:
         version, contract = select.read(name, device.language)
-        record = (evidence.committed(name, device.evidence) if options.write
-                  else evidence.load(name, device.evidence))
-        key = evidence.meaning(version, contract)
-        if record is None or evidence.judge(record, key) != "proved":
+        reason = select.runs_on(version, contract, device)
+        if reason:
+            absent.append((name, reason))
+        elif (options.kernel or options.again or options.seeds > 1
+              or select.state(version, contract, device, options.write) != "proved"):
             left.append(name)
-    return left, len(names) - len(left)
+    return left, absent, len(names) - len(left) - len(absent)
+
+
+def opened(name: str, dtype: str | None) -> list:
+    """The device called `name` in the precision asked for, or in all that it computes in."""
+    wanted = [dtype] if dtype else ["float32"] if name == "cpu" else list(PRECISIONS)
+    return [devices.open(name, precision=precision) for precision in wanted]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0 where everything asked for is proved; checking nothing is a failure."""
     options = _parser().parse_args(arguments)
-    device = devices.open(options.device)
     try:
-        names, reused = _wanted(options, device)
-    except select.NoSuchKernel as error:
-        raise SystemExit(f"--kernel: {error}") from None
-    seeds = range(options.seed, options.seed + options.seeds)
-    jobs = [(name, seed) for name in names for seed in seeds]
-    if options.spread and names:
-        jobs = [(names[k % len(names)], seed) for k, seed in enumerate(seeds)]
-    proofs, bad = {}, 0
+        found = opened(options.device, options.dtype)
+        wanted = [(device, *_wanted(options, device)) for device in found]
+    except (select.NoSuchKernel, devices.DeviceError) as error:
+        raise SystemExit(f"--kernel/--device: {error}") from None
+    jobs, absent, proofs, bad = [], {}, {}, 0
+    for device, names, missing, _ in wanted:
+        jobs += _jobs(names, device, options)
+        for name, reason in missing:
+            absent.setdefault(name, []).append(reason)
+    absent = [f"{name}: {reasons[0]}" for name, reasons in absent.items()
+              if len(reasons) == len(found)]
     with Worker() as worker:
-        for name, seed in jobs:
-            proofs[name] = _prove(worker, name, device, options, seed)
-            bad += proofs[name]["verdict"] != "proved"
+        for name, device, seed in jobs:
+            label = _label(name, device)
+            proofs[label] = _prove(worker, name, device, options, seed)
+            bad += proofs[label]["verdict"] not in ("proved", "not applicable")
+    return _told(proofs, absent, len(jobs), bad, sum(held for *_, held in wanted))
+
+
+def _jobs(names: list[str], device, options) -> list[tuple]:
+    seeds = range(options.seed, options.seed + options.seeds)
+    if options.spread and names:
+        return [(names[k % len(names)], device, seed) for k, seed in enumerate(seeds)]
+    return [(name, device, seed) for name in names for seed in seeds]
+
+
+def _label(name: str, device) -> str:
+    return name if device.name == "cpu" else f"{name} {device.precision.name}"
+
+
+def _told(proofs: dict, absent: list[str], jobs: int, bad: int, reused: int) -> int:
+    """Prints what was proved and what was not; the exit code."""
     for reason in report.not_run(proofs):
         print(f"did not run: {reason}")
-    print(f"proved {len(jobs) - bad}, refused {bad}, reused {reused} proofs")
-    return 1 if bad or not (proofs or reused) else 0
+    for line in absent:
+        print(f"not proved here: {line}")
+    elsewhere = sum(proof["verdict"] == "not applicable" for proof in proofs.values())
+    done = jobs - bad - elsewhere
+    print(f"proved {done}, refused {bad}, reused {reused} proofs, "
+          f"not proved here {elsewhere + len(absent)}")
+    return 1 if bad or not done + reused else 0
 
 
 def _prove(worker: Worker, name: str, device, options, seed: int) -> dict:
     version, contract = select.read(name, device.language)
-    job = {"path": str(version.path), "device": options.device, "tier": options.tier, "seed": seed}
+    job = {"path": str(version.path), "device": device.name, "dtype": device.precision.name,
+           "tier": options.tier, "seed": seed}
     proof = worker.prove({**job, **({"case": options.case} if options.case else {})},
                          options.timeout)
-    if proof["verdict"] == "proved":
-        print(report.line(name, proof), flush=True)
+    label = _label(name, device)
+    if proof["verdict"] in ("proved", "not applicable"):
+        print(report.line(label, proof), flush=True)
     else:
-        print(report.faults(name, options.device, proof), flush=True)
-    if options.case is None and options.tier != "seeds":
+        print(report.faults(name, device.name, proof), flush=True)
+    if options.case is None and options.tier != "seeds" and proof["verdict"] != "not applicable":
         if proof["verdict"] == "proved" and not proof["checks"]["gate"]["examples"]:
             raise SystemExit(f"{name}: nothing was checked")
         evidence.write(version, contract, device.evidence, proof, committed=options.write)

@@ -10,11 +10,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from checks import gate, measuring
+from checks import gate, measuring, storage
 from checks.sampling import Part
 from ported.contract import Contract
+from ported.precision import rounded
 
 BLIND = 64.0  # a decoy is vacuous within so many times plain float32's own error
+ROUNDED = 8.0  # and so many times that of rounding on the way
+NEAR = {"float32": 2.0**-22, "bfloat16": 2.0**-7}  # and so much of the truth
 
 
 def self_test(contract: Contract, inputs: Mapping, truth: gate.Truth, *, seed: int
@@ -24,7 +27,7 @@ def self_test(contract: Contract, inputs: Mapping, truth: gate.Truth, *, seed: i
     verdicts: dict[str, str] = {}
     judged = replace(truth, parts=[])  # decoys are made of the part that is judged
     for part in truth.parts or [Part(tuple(truth.value), dict(inputs), {})]:
-        noise = _float32_error(contract, part.inputs, truth, part.outputs)
+        noise = _honest_error(contract, part.inputs, truth, part.outputs)
         for name in part.outputs:
             for decoy, wrong in _simple(part.inputs, truth.value[name], random):
                 _note(verdicts, decoy, _verdict(judged, name, wrong, noise[name]))
@@ -39,28 +42,36 @@ def _note(verdicts: dict[str, str], decoy: str, verdict: str) -> None:
     verdicts[decoy] = max(verdicts.get(decoy, "vacuous"), verdict, key=order.index)
 
 
-def _float32_error(contract, inputs, truth, outputs) -> dict[str, np.ndarray]:
-    """Plain float32's own error, as the larger of its RMS over row and column."""
-    arguments = measuring.single(measuring.tensors_of(contract, inputs))
-    found = measuring.explicit(contract, arguments)
-    errors = {}
-    for name, value in ((name, found[name]) for name in outputs):
-        with np.errstate(invalid="ignore"):
-            error = value.double().numpy() - truth.value[name]
-        square = measuring.rows(np.square(np.nan_to_num(error, posinf=0, neginf=0)))
-        pooled = np.maximum(square.mean(1, keepdims=True), square.mean(0, keepdims=True))
-        errors[name] = np.sqrt(pooled).reshape(error.shape)
-    return errors
+def _honest_error(contract, inputs, truth, outputs) -> dict[str, np.ndarray]:
+    """What is too near to tell apart: BLIND times plain float32's own error, and ROUNDED times
+    that of storing rounded on the way, in a precision that allows it."""
+    exact = measuring.tensors_of(contract, inputs)
+    arguments = measuring.single(exact)
+    runs = [(BLIND, measuring.explicit(contract, arguments))]
+    marks = storage.marks(contract, lambda mode: measuring.explicit(contract, exact, mode),
+                          truth.precision)
+    if marks:
+        runs.append((ROUNDED, measuring.stored(contract, arguments, marks)))
+    return {name: sum(times * _pooled(found[name].double().numpy() - truth.value[name])
+                      for times, found in runs) for name in outputs}
+
+
+def _pooled(error: np.ndarray) -> np.ndarray:
+    """The larger of the RMS over row and column."""
+    square = measuring.rows(np.square(np.nan_to_num(error, posinf=0, neginf=0)))
+    pooled = np.maximum(square.mean(1, keepdims=True), square.mean(0, keepdims=True))
+    return np.sqrt(pooled).reshape(error.shape)
 
 
 def _verdict(truth, name, wrong, noise) -> str:
-    value = truth.value[name]
+    value, dtype = truth.value[name], truth.dtypes.get(name, "float32")
     with np.errstate(all="ignore"):
-        wrong = np.asarray(wrong, np.float64).astype(np.float32)
+        wrong = rounded(np.asarray(wrong, np.float64).astype(np.float32), dtype)
         apart = np.abs(wrong - value)
-        same = (apart <= 2.0**-22 * np.abs(value) + BLIND * (noise + 2.0**-149)) | (wrong == value)
+        near = NEAR[dtype] * np.abs(value) + noise + BLIND * 2 * gate.TINIEST[dtype]
+        same = (apart <= near) | (wrong == value)
         same |= np.isnan(wrong) & np.isnan(value) | np.isinf(truth.scale[name])
-        same |= (np.abs(value) >= gate.LARGEST["float32"]) & (np.sign(wrong) == np.sign(value))
+        same |= (np.abs(value) >= gate.LARGEST[dtype]) & (np.sign(wrong) == np.sign(value))
     if same.all():
         return "vacuous"
     return "rejected" if gate.judge(truth, name, wrong)[0] else "ACCEPTED"

@@ -20,15 +20,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from checks import measuring, rounding, sampling
+from checks import measuring, rounding, sampling, storage
 from checks.measuring import explicit, rows, tensors_of  # noqa: F401 (the gate's other names)
 from ported.contract import Contract
+from ported.precision import FLOAT32, Precision
 
 SLACK = 3.0  # c of verification.md; calibrated by `python -m checks.gate --calibrate`
 STOCK = 2.0  # RMSE over stock's
 ORDERLY = 1024  # terms that may be added one after another, however PyTorch does it
 SMALLEST = 2.0**-126  # normal number; below it nothing has a relative precision
-UNITS = {"float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-8}
+UNITS = storage.UNITS
 LARGEST = {"float32": rounding.LARGEST, "bfloat16": 3.3961775292304957e38}
 TINIEST = {"float32": 2.0**-150, "bfloat16": 2.0**-134}
 SAMPLES = 8
@@ -60,7 +61,8 @@ class Habit:
 
 @dataclass
 class Truth:
-    """Truth and size of an honest float32 error, element by element, of each floating output.
+    """Truth and size of an honest error on the way, element by element, of each floating output;
+    the rounding of the output itself, to its own of `dtypes`, comes on top.
 
     `terms`: of the longest sum behind an output (as many additions may round a `Sum`'s start).
     `parts`: what of a large case is judged; arrays here are then smaller than the outputs.
@@ -73,6 +75,14 @@ class Truth:
     shares: dict[str, float] = field(default_factory=dict)  # pooled sample spread over propagated
     parts: list[sampling.Part] = field(default_factory=list)
     contract: Contract | None = None
+    precision: Precision = FLOAT32
+    stored: bool = False  # some step may be rounded by being stored
+
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """Of each output; those of a truth made by hand are float32."""
+        return {} if self.contract is None else {
+            t.name: self.precision.dtypes[t.role] for t in self.contract.outputs}
 
     def cut(self, output: str, array: np.ndarray) -> np.ndarray:
         """What of a whole output is judged."""
@@ -84,23 +94,27 @@ class Truth:
 
 def truth_of(contract: Contract, inputs: Mapping, *, seed: int = 0,
              samples: int | None = None, elements: int = sampling.ELEMENTS,
-             products: str = "float32") -> Truth:
-    """Float64 truth of every floating output, and the measured scale of honest float32 errors.
+             products: str | None = None, precision: Precision = FLOAT32) -> Truth:
+    """Float64 truth of every floating output, and the measured scale of honest errors.
 
     `inputs` by argument name, as the kernel receives them. `Sum` outputs give the increment. A case
-    of more than `elements` is judged at edges and random places (sampling.py). `products`: to what
-    the kernel declares to round the factors of matrix products: float32, tf32 or bfloat16.
+    of more than `elements` is judged at edges and random places (sampling.py). `precision` says the
+    dtypes of the outputs, and what may be rounded on the way (storage.py); `products`: to what the
+    kernel declares to round the factors of matrix products, in memory of float32.
     """
     truth = Truth({}, {}, parts=sampling.parts(contract, inputs, seed, elements),
-                  contract=contract)
+                  contract=contract, precision=precision)
+    kept = "bfloat16" in precision.dtypes.values()  # factors are then rounded by being stored
+    unit = UNITS[products or ("float32" if kept else precision.products)]
     with np.errstate(all="ignore"):
         for part in truth.parts:
-            found = measuring.measure(contract, part.inputs, seed, samples, UNITS[products])
+            found = measuring.measure(contract, part.inputs, seed, samples, unit, precision)
             for name in part.outputs:
                 one = found[name]
                 truth.value[name], truth.scale[name] = one.value, one.scale
                 truth.terms[name], truth.shares[name] = one.terms, one.share
-                truth.habits[name] = _habit(one)
+                truth.stored |= one.stored
+                truth.habits[name] = _habit(one, UNITS[truth.dtypes[name]])
     return truth
 
 
@@ -122,12 +136,16 @@ def _figures(error: np.ndarray, size: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum(means, EPSILON))
 
 
-def _picked(value: np.ndarray) -> np.ndarray:
-    """Flat indices of up to PICKED elements whose mantissas differ (equal ones round alike)."""
+def _picked(value: np.ndarray, unit: float) -> np.ndarray:
+    """Flat indices of up to PICKED elements whose mantissas differ (equal ones round alike), in a
+    narrow dtype by at least a sixteenth of its last place."""
     flat = value.reshape(-1)
     index = np.arange(0, flat.size, -(-flat.size // PICKED) if flat.size else 1)
     index = index[np.isfinite(flat[index]) & (np.abs(flat[index]) > 2.0**-126)]
-    return index[np.unique(np.frexp(flat[index])[0], return_index=True)[1]]
+    mantissas = np.frexp(flat[index])[0]
+    if unit > UNITS["float32"]:
+        mantissas = np.rint(mantissas * (16 / unit))
+    return index[np.unique(mantissas, return_index=True)[1]]
 
 
 def _biases(error, value, size, unit) -> tuple[np.ndarray, np.ndarray]:
@@ -138,12 +156,12 @@ def _biases(error, value, size, unit) -> tuple[np.ndarray, np.ndarray]:
     return np.array([(share * np.sign(value)).mean(), share.mean()]), weight
 
 
-def _habit(one: measuring.Measured) -> Habit:
-    value, scale, errors, unit = one.value, one.scale, one.errors, UNITS["float32"]
+def _habit(one: measuring.Measured, unit: float) -> Habit:
+    value, scale, errors = one.value, one.scale, one.errors
     size = unit * np.abs(value) + scale
     size = np.where(np.isfinite(size), size, 0.0)
     figures = [np.log(_figures(np.nan_to_num(e, posinf=0, neginf=0), size)) for e in errors[:-1]]
-    pick = _picked(value)
+    pick = _picked(value, unit)
     biases = np.zeros((1, 2))
     if pick.size:
         flat = [array.reshape(-1)[pick] for array in (value, scale, *errors)]
@@ -153,11 +171,14 @@ def _habit(one: measuring.Measured) -> Habit:
 
 
 def judge(truth: Truth, output: str, got: np.ndarray, *, start: np.ndarray | None = None,
-          stock: np.ndarray | None = None, dtype: str = "float32") -> tuple[list[Finding], float]:
+          stock: np.ndarray | None = None, dtype: str | None = None
+          ) -> tuple[list[Finding], float]:
     """Findings (none: accepted) and the worst error over its bound.
 
     `start`: what stood in a `Sum` buffer before. `stock`: PyTorch's own result of the same dtype.
+    `dtype`: of the output, where it is not the truth's.
     """
+    dtype = dtype or truth.dtypes.get(output, "float32")
     whole = np.asarray(got)
     got, start, stock = (None if array is None else truth.cut(output, np.asarray(array))
                          for array in (got, start, stock))
@@ -265,14 +286,14 @@ def _against_stock(truth, output, value, scale, error, stock, dtype) -> list[Fin
 
 
 def _bias(truth, output, value, scale, error, judged, dtype) -> list[Finding]:
-    pick = _picked(np.where(judged, value, 0.0))
+    pick = _picked(np.where(judged, value, 0.0), UNITS[dtype])
     if pick.size < 64:
         return []
     value, scale, error = (array.reshape(-1)[pick] for array in (value, scale, error))
     means, weight = _biases(error, value, scale, UNITS[dtype])
     habit = truth.habits[output].bias if output in truth.habits else np.zeros(2)
     chance = np.sqrt((weight**2).sum() / 12) / pick.size
-    habit = habit * (UNITS["float32"] / UNITS[dtype])
+    habit = habit * (UNITS[truth.dtypes.get(output, "float32")] / UNITS[dtype])
     allowed = 6 * (chance + habit) + 0.1 * (1 - weight.mean())
     for what, mean, limit in zip(("away from zero", "upward"), means, allowed, strict=True):
         if not abs(mean) <= limit:

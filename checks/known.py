@@ -13,7 +13,9 @@ import torch
 
 from checks import cases, gate
 from checks.cases import Case, Drawn
+from ported import precision as precisions
 from ported.contract import Contract
+from ported.precision import Precision
 
 KEPT = 400  # cases; a few hundred kilobytes each
 AGREE = 1e-10  # relative L2 distance of stock and explicit, both in float64
@@ -21,7 +23,8 @@ AGREE = 1e-10  # relative L2 distance of stock and explicit, both in float64
 
 @dataclass(frozen=True)
 class Known:
-    """One case: `stock` by output, in float32 (empty where PyTorch does not give an output)."""
+    """One case: `stock` by output, of the case's precision (empty where PyTorch does not give an
+    output), as NumPy's own numbers."""
 
     drawn: Drawn
     truth: gate.Truth
@@ -51,7 +54,7 @@ class Known:
             numbers = random.standard_normal(shape, np.float32) * (size or 1.0)
             if self.drawn.case.family == "integer":
                 numbers = np.rint(np.clip(numbers, -1e3, 1e3))
-            found[tensor.name] = numbers.astype(np.float32)
+            found[tensor.name] = cases.stored(self.drawn.case, tensor, numbers)
         return found
 
 
@@ -65,9 +68,10 @@ def of(case: Case, contract: Contract) -> Known:
     if found is None:
         drawn = cases.draw(case, contract)
         with np.errstate(all="ignore"):
-            truth = gate.truth_of(contract, drawn.inputs, seed=case.seed)
+            precision = precisions.of(case.precision)
+            truth = gate.truth_of(contract, drawn.inputs, seed=case.seed, precision=precision)
             whole = not any(part.kept for part in truth.parts)
-            stock = stock_of(contract, drawn, torch.float32) if whole else {}
+            stock = stock_as_stored(contract, drawn, truth) if whole else {}
             found = Known(drawn, truth, stock)
         _KNOWN[case] = found
         if len(_KNOWN) > KEPT:
@@ -80,31 +84,56 @@ def forget() -> None:
     _KNOWN.clear()
 
 
-def _tensors(inputs: Mapping, dtype: torch.dtype) -> dict:
-    """Arrays as tensors, floating ones of `dtype`; sizes and constants as they are."""
+def _tensors(contract: Contract, inputs: Mapping, precision: Precision | None) -> dict:
+    """Arrays as tensors, floating ones of their role's dtype, or of float64 without a precision;
+    sizes and constants as they are."""
     made = {}
     for name, value in inputs.items():
         if isinstance(value, np.ndarray):
-            tensor = torch.from_numpy(value.copy())
-            value = tensor.to(dtype) if tensor.is_floating_point() else tensor
+            value = torch.from_numpy(value.copy())
+            if value.is_floating_point():
+                dtype = precision.dtypes[contract.by_name[name].role] if precision else "float64"
+                value = value.to(getattr(torch, dtype))
         made[name] = value
     return made
 
 
-def stock_of(contract: Contract, drawn: Drawn, dtype: torch.dtype) -> dict[str, np.ndarray]:
-    """What PyTorch's own code says; a backward is autograd's of the stock forward."""
+def stock_of(contract: Contract, drawn: Drawn, precision: Precision | None
+             ) -> dict[str, np.ndarray]:
+    """What PyTorch's own code says, in a precision or in float64; a backward is autograd's of the
+    stock forward."""
     from reference import stock
 
     names = {tensor.name for tensor in contract.outputs}
     if contract.direction == "backward":
-        douts = _tensors(cases.gradients_of(contract, drawn), dtype)
-        found = stock.gradients(contract.operation, _tensors(drawn.forward, dtype), douts)
+        douts = _tensors(contract, cases.gradients_of(contract, drawn), precision)
+        given = _tensors(cases.forward_of(contract), drawn.forward, precision)
+        found = stock.gradients(contract.operation, given, douts)
     else:
         module = importlib.import_module(f"reference.stock.{contract.operation}")
         with torch.no_grad():
-            found = getattr(module, contract.direction)(**_tensors(drawn.inputs, dtype))
+            found = getattr(module, contract.direction)(
+                **_tensors(contract, drawn.inputs, precision))
     found = found if isinstance(found, dict) else found._asdict()
-    return {name: value.detach().numpy() for name, value in found.items() if name in names}
+    found = {name: value.detach() for name, value in found.items() if name in names}
+    return {name: (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+            for name, value in found.items()}
+
+
+def stock_as_stored(contract: Contract, drawn: Drawn, truth: gate.Truth) -> dict[str, np.ndarray]:
+    """PyTorch's result, rounded to the outputs' dtypes. PyTorch computes in float32, as kernels do;
+    where they may round on the way (storage.py), in the precision itself, which does."""
+    found = stock_of(contract, drawn, truth.precision if truth.stored else precisions.FLOAT32)
+    return {name: precisions.rounded(value, truth.dtypes[name]) for name, value in found.items()}
+
+
+def unrounded(drawn: Drawn, contract: Contract) -> dict:
+    """The inputs of a case; of a backward, what the forward saved as float64 has it."""
+    inputs = dict(drawn.inputs)
+    if drawn.forward is not None:
+        saved = cases.explicit(cases.forward_of(contract), drawn.forward)
+        inputs |= {name: value for name, value in saved.items() if name in inputs}
+    return inputs
 
 
 def disagreements(case: Case, contract: Contract) -> list[tuple[str, str, float]]:
@@ -113,13 +142,9 @@ def disagreements(case: Case, contract: Contract) -> list[tuple[str, str, float]
     A backward is fed saved tensors that were not rounded, since stock keeps its own.
     """
     drawn = of(case, contract).drawn
-    inputs = dict(drawn.inputs)
-    if drawn.forward is not None:
-        saved = cases.explicit(cases.forward_of(contract), drawn.forward)
-        inputs |= {name: value for name, value in saved.items() if name in inputs}
-    truth = cases.explicit(contract, inputs)
+    truth = cases.explicit(contract, unrounded(drawn, contract))
     wrong = []
-    for name, value in stock_of(contract, drawn, torch.float64).items():
+    for name, value in stock_of(contract, drawn, None).items():
         distance = np.linalg.norm((value - truth[name]).reshape(-1))
         ratio = float(distance / max(np.linalg.norm(truth[name].reshape(-1)), 1.0) / AGREE)
         if not ratio <= 1:

@@ -11,11 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from checks import rounding
+from checks import rounding, storage
 from ported.contract import Contract
+from ported.precision import FLOAT32, Precision
 
 SAMPLES, FEWER = 8, 4  # runs with random errors: of small cases, of large ones
 LARGE = 100_000  # elements of all inputs together
+ALIKE, ALIKE_NARROW = 0.75, 0.35  # of the numbers different; bfloat16 has few numbers
 CLIPPED = 100.0
 INFLATED = 4.0
 
@@ -29,6 +31,7 @@ class Measured(NamedTuple):
     share: float  # the samples' spread over the propagated one
     alike: bool  # most numbers among the inputs occur many times
     terms: int  # of the longest sum on the way
+    stored: bool = False  # whether some step may be rounded by being stored
 
 
 def tensors_of(contract: Contract, inputs: Mapping) -> dict:
@@ -67,22 +70,23 @@ def plain(contract: Contract, inputs: Mapping) -> dict[str, np.ndarray]:
 
 
 def measure(contract: Contract, inputs: Mapping, seed: int, samples: int | None = None,
-            products: float = rounding.UNIT) -> dict[str, Measured]:
+            products: float = rounding.UNIT, precision: Precision = FLOAT32
+            ) -> dict[str, Measured]:
     """Every output measured. `samples`: how many runs with random errors; `products`: the unit
-    round-off to which the factors of matrix products are declared to be rounded."""
+    round-off to which the factors of matrix products are declared to be rounded, where they are
+    not stored so (storage.py)."""
     arguments = tensors_of(contract, inputs)
-    spread = rounding.Propagate(products)
+    marks = storage.marks(contract, lambda mode: explicit(contract, arguments, mode), precision)
+    spread = rounding.Propagate(products, marks, storage.variance)
     values = explicit(contract, arguments, spread)
-    alike = _alike(inputs)
+    alike = _alike(inputs, ALIKE if not marks and precision is FLOAT32 else ALIKE_NARROW)
     samples = samples or (SAMPLES if sum(map(np.size, inputs.values())) < LARGE else FEWER)
-    sampled = [explicit(contract, arguments,
-                        rounding.Sample(spread, seed + k, alike=alike))
-               for k in range(samples)] + [explicit(contract, single(arguments))]
+    sampled = _sampled(contract, arguments, spread, range(seed, seed + samples), alike)
     narrow = (explicit(contract, arguments, rounding.Sample(spread, 0, narrow=True))
               if spread.overflows else {})
     found = {}
     for name, value in values.items():
-        variance = spread.variance(value)
+        variance = spread.before.get(id(value), spread.variance(value))
         variance = np.zeros(value.shape) if variance is None else variance.numpy()
         terms, value = spread.terms(value), value.numpy()
         others = [sample[name].numpy() for sample in sampled]
@@ -91,8 +95,24 @@ def measure(contract: Contract, inputs: Mapping, seed: int, samples: int | None 
         scale[_unjudged(value, others, narrow.get(name))] = np.inf
         if spread.infinite and not _any_nan(inputs):
             scale[np.isnan(value)] = np.inf
-        found[name] = Measured(value, scale, errors, share, alike, terms)
+        found[name] = Measured(value, scale, errors, share, alike, terms, bool(marks))
     return found
+
+
+def _sampled(contract, arguments, spread, seeds, alike) -> list[dict[str, torch.Tensor]]:
+    """Runs with random errors, then plain float32; with really rounded storage, where there is
+    any, before that."""
+    modes = [rounding.Sample(spread, seed, alike=alike or bool(spread.marks)) for seed in seeds]
+    found = [storage.originals(explicit(contract, arguments, mode), mode) for mode in modes]
+    if spread.marks:
+        found.append(stored(contract, single(arguments), spread.marks))
+    return [*found, explicit(contract, single(arguments))]
+
+
+def stored(contract: Contract, arguments: Mapping, marks: frozenset[int]) -> dict:
+    """The explicit function with what may be stored on the way rounded to bfloat16."""
+    mode = storage.Stored(marks)
+    return storage.originals(explicit(contract, arguments, mode), mode)
 
 
 def _any_nan(inputs: Mapping) -> bool:
@@ -100,7 +120,7 @@ def _any_nan(inputs: Mapping) -> bool:
                if isinstance(a, np.ndarray) and a.dtype.kind == "f")
 
 
-def _alike(inputs: Mapping) -> bool:
+def _alike(inputs: Mapping, least: float) -> bool:
     """Whether most numbers among the inputs occur many times."""
     different, size = 0.0, 0
     for array in inputs.values():
@@ -108,7 +128,7 @@ def _alike(inputs: Mapping) -> bool:
             some = array.reshape(-1)[::max(array.size // 256, 1)]
             different += array.size * np.unique(some).size / some.size
             size += array.size
-    return different < 0.75 * size
+    return different < least * size
 
 
 def _unjudged(value, others, narrow) -> np.ndarray:

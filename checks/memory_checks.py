@@ -3,6 +3,8 @@
 `frozen` and the writing half of `guards` have no function here: every launch carries them.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from checks import known
@@ -11,10 +13,7 @@ from checks.trial import Trial
 from ported import device as devices
 from ported.binding import product
 
-OFFSETS = range(1, 16)
 THREADS = (1, 2, 3, 7)
-REPEATS = 12
-MANY = 400  # launches in a row without a look between
 
 
 def base(trial: Trial) -> Result:
@@ -75,22 +74,21 @@ def guards(trial: Trial, first: Result) -> None:
 
 def pointers(trial: Trial, first: Result) -> None:
     """Any element may be the first: buffers all shifted alike, then each by another amount."""
-    names = list(trial.stage.shapes)
+    names, offsets = list(trial.stage.shapes), range(1, trial.subject.tier.offsets + 1)
     random = np.random.default_rng(trial.case.seed)
-    plans = [dict.fromkeys(names, offset) for offset in OFFSETS]
+    plans = [dict.fromkeys(names, offset) for offset in offsets]
     plans += [dict(zip(names, map(int, random.integers(0, 16, len(names))), strict=True))
               for _ in range(4)]
     for plan in plans:
         again = trial.run(shifts=plan)
         shown = ", ".join(f"{name}+{shift}" for name, shift in plan.items())
-        trial.same("pointers", first, again, f"with pointers off a 64-byte line ({shown})")
+        trial.same("pointers", first, again, f"with pointers off an aligned place ({shown})")
 
 
 def sequence(trial: Trial, first: Result) -> None:
     """Calls do not know of each other: contents, shapes and places change, and come back."""
-    case, subject = trial.case, trial.subject
-    other = known.of(type(case)(case.contract, case.axes, case.seed + 1, case.family),
-                     trial.contract)
+    case, subject, tier = trial.case, trial.subject, trial.subject.tier
+    other = known.of(replace(case, seed=case.seed + 1), trial.contract)
     changed = trial.run(other.inputs)
     trial.judge(changed, ["sequence"], "same pointers, other contents: ", truth=other.truth,
                 stock=False)
@@ -102,12 +100,12 @@ def sequence(trial: Trial, first: Result) -> None:
             break
     trial.same("sequence", first, trial.run(), "back at the first shape and contents")
     trial.same("sequence", first, trial.run(skip=1 << 16), "at fresh addresses")
-    for _ in range(REPEATS):
+    for _ in range(tier.repeats):
         again = trial.run()
-    trial.same("sequence", first, again, f"launch {REPEATS + 6} of the same")
+    trial.same("sequence", first, again, f"launch {tier.repeats + 6} of the same")
     if product(size for _, size in case.axes) < 1 << 14:
-        trial.run(calls=MANY)
-        trial.same("sequence", first, trial.run(), f"after {MANY} launches more")
+        trial.run(calls=tier.many)
+        trial.same("sequence", first, trial.run(), f"after {tier.many} launches more")
 
 
 def inplace(trial: Trial, first: Result) -> None:
@@ -124,9 +122,8 @@ def inplace(trial: Trial, first: Result) -> None:
 
 def threads(trial: Trial, first: Result) -> None:
     """`deterministic`: the same bits in every run and for every number of threads."""
-    if not hasattr(trial.subject.device, "threads"):
-        trial.ledger.not_run["claims: this device has no threads to choose"] += 1
-        return
+    if trial.subject.device.language != "c":
+        return  # the launch says how many
     for count in THREADS:
         stage = trial.subject.stage(trial.case.sizes, with_threads(trial.subject.device, count))
         again = trial.run(stage=stage)

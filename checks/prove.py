@@ -11,17 +11,20 @@ brought down to its simplest case.
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis.errors import Unsatisfiable
 
-from checks import laws, memory_checks, reach
+from checks import device_checks, laws, memory_checks, reach, tiers
 from checks.cases import Case, parse
-from checks.shapes import HOME, SPINE, Shapes, families_of, smaller
-from checks.trial import Enough, Fault, Ledger, Subject, Trial
+from checks.shapes import HOME, Shapes, families_of, smaller
+from checks.tiers import Tier
+from checks.trial import Broken, Enough, Fault, Ledger, Subject, Trial
 from ported.contract import Contract
+from ported.device import NotApplicable
 from ported.source import Version
 
 # Name of each check and its version: evidence holds both, and a changed number makes it stale.
@@ -30,52 +33,45 @@ CHECKS = {
     "exact": 1, "gate": 1, "self_test": 1, "laws": 1, "three_ways": 1, "nothing_trivial": 1,
     "claims": 1, "sequence": 1, "inplace": 1,
 }
-PHASES = {"quick": "gate", "threads": "claims", "three_ways": "three_ways",
+# What a proof of CUDA files has besides; a device that cannot run one of them says so.
+CUDA_CHECKS = {"launch": 1, "schedule": 1, "sanitizers": 1, "artifact": 1}
+PHASES = {"quick": "gate", "threads": "claims", "schedules": "schedule", "reruns": "schedule",
+          "three_ways": "three_ways",
           **{law.__name__: "laws" for law in (laws.rows, laws.scaling, reach.spread, laws.adjoint)}}
 SHRINK_SECONDS = 4.0
 SELF_TESTS = 5  # cases within which every decoy must have been rejected
 
 
-@dataclass(frozen=True)
-class Tier:
-    """How much is run: cases drawn by hypothesis for the first configuration and for the others,
-    and the shapes of the spine at which memory and laws are examined. Without `spine` nothing but
-    drawn cases is run: many seeds of that show whether an honest version is ever accused."""
-
-    drawn: int
-    others: int
-    memory: tuple[str, ...] = (HOME, "one", "over", "long")
-    laws: tuple[str, ...] = (HOME, "over", "long")
-    spine: bool = True
-
-
-TIERS = {"fast": Tier(30, 8), "deep": Tier(400, 100, tuple(SPINE), tuple(SPINE)),
-         "seeds": Tier(3, 1, spine=False)}
-
-
 @dataclass
 class Proof:
-    """What `prove` found. `verdict`: proved or refused."""
+    """What `prove` found. `verdict`: proved or refused, or not applicable for the `reason` given:
+    a version that this device does not run."""
 
     version: str
     device: str
+    precision: str
     tier: str
     seed: int
     ledger: Ledger
     configurations: int
     seconds: float = 0.0
     identity: Mapping[str, str] = field(default_factory=dict)
+    checks: Mapping[str, int] = field(default_factory=lambda: CHECKS)
+    reason: str = ""
 
     @property
     def verdict(self) -> str:
+        if self.reason:
+            return "not applicable"
         return "refused" if self.ledger.faults else "proved"
 
     def as_dict(self) -> dict:
-        """As JSON: every check of CHECKS with its version, examples run and worst error."""
+        """As JSON: every check of this device with its version, examples run, worst error."""
         checks = {name: {"version": version, "examples": self.ledger.examples[name],
                          "worst": float(f"{self.ledger.worst.get(name, 0.0):.3g}")}
-                  for name, version in CHECKS.items()}
-        return {"verdict": self.verdict, "tier": self.tier, "seed": self.seed,
+                  for name, version in self.checks.items()}
+        return {"verdict": self.verdict, "reason": self.reason, "precision": self.precision,
+                "tier": self.tier, "seed": self.seed,
                 "seconds": round(self.seconds, 2), "configurations": self.configurations,
                 "identity": dict(self.identity), "checks": checks, **self.ledger.as_dict()}
 
@@ -92,7 +88,9 @@ def examine(subject: Subject, case: Case, memory: bool = True, law: bool = True)
         subject.ledger.not_run["cases whose saved tensors, rounded, leave no finite truth"] += 1
         return
     first = memory_checks.base(trial)
-    wanted = [memory_checks.quick, laws.exact, *(memory_checks.EXAMINE if memory else ())]
+    wanted = [memory_checks.quick, laws.exact]
+    if memory:
+        wanted += [*memory_checks.EXAMINE, *device_checks.of(subject.device)]
     if law and case.family in ("randn", "integer"):
         wanted += laws.LAWS if case.family == "randn" else [laws.rows]
     for check in wanted:
@@ -101,15 +99,17 @@ def examine(subject: Subject, case: Case, memory: bool = True, law: bool = True)
     subject.phase = "launch"
 
 
-def _spine(subject: Subject, shapes: Shapes, tier: Tier, seed: int, families) -> None:
+def _spine(subject: Subject, shapes: Shapes, tier: Tier, seed: int, families, first: bool) -> None:
     spine, trivial = shapes.spine(), None
-    for case in shapes.cases(seed, families):
-        if not subject.applies(case.sizes):
-            subject.ledger.not_run["cases where this configuration does not apply"] += 1
+    for case in shapes.cases(seed, families if first or tier.every else ()):
+        if not _within(subject, case):
             continue
         name = next(n for n, sizes in spine.items() if sizes == case.sizes)
         plain = case.family == "randn"
-        examine(subject, case, plain and name in tier.memory, plain and name in tier.laws)
+        memory, law = tier.memory, tier.laws
+        if not (first or tier.every):
+            memory, law = memory[:1], ()
+        examine(subject, case, plain and name in memory, plain and name in law)
         if plain:
             found = laws.trivial(Trial(subject, case))
             trivial = found if trivial is None else trivial & found
@@ -148,15 +148,24 @@ def _drawn(subject: Subject, shapes: Shapes, count: int, seed: int, families) ->
               suppress_health_check=list(HealthCheck))
     @given(shapes.strategy(families))
     def every(case: Case) -> None:
-        if subject.applies(case.sizes):
+        if _within(subject, case):
             examine(subject, case, memory=False, law=False)
-        else:
-            subject.ledger.not_run["cases where this configuration does not apply"] += 1
 
     try:
         every()
     except Unsatisfiable:
         subject.ledger.not_run["drawn cases: none satisfies what the version needs"] += 1
+
+
+def _within(subject: Subject, case: Case) -> bool:
+    """Whether this configuration applies to the case, and the tier affords it."""
+    if not subject.applies(case.sizes):
+        subject.ledger.not_run["cases where this configuration does not apply"] += 1
+        return False
+    if subject.affords(case.sizes):
+        return True
+    subject.ledger.not_run[f"shapes that cost more than {subject.tier.cost} on this device"] += 1
+    return False
 
 
 def _one(subject: Subject, case: Case) -> None:
@@ -179,10 +188,11 @@ def shrunk(subject: Subject, fault: Fault, contract: Contract, shapes: Shapes) -
     progress = bool(fault.case) and fault.check != "self_test"
     while progress:
         progress = False
-        for case in smaller(parse(best.case, contract)):
+        for case in smaller(parse(best.case, contract, subject.device.precision.name)):
             if time.monotonic() > end:
                 return best
-            if not (shapes.allowed(case.sizes) and subject.applies(case.sizes)):
+            if not (shapes.allowed(case.sizes) and subject.applies(case.sizes)
+                    and subject.affords(case.sizes)):
                 continue
             found = next((f for f in at_case(subject, case).faults if f.check == fault.check), None)
             if found is not None:
@@ -195,10 +205,10 @@ def at_case(subject: Subject, case: Case, target: str | None = None) -> Ledger:
     """Everything that one case allows, in a ledger of its own."""
     ledger = Ledger(target=target)
     alone = Subject(subject.version, subject.contract, subject.device, subject.parameters, ledger,
-                    subject.say)
+                    subject.say, subject.tier)
     try:
         examine(alone, case)
-    except Enough:
+    except (Enough, Broken):
         pass
     return ledger
 
@@ -212,42 +222,90 @@ def prove(version: Version, contract: Contract, device, tier: str = "fast", seed
     refuses. `say` is told what is about to run, so that a crash can be placed.
     """
     start, ledger = time.monotonic(), Ledger(target=target)
-    shapes = Shapes(version, contract, getattr(device, "threads", 1))
-    choices = version.configurations()
-    proof = Proof(version.name, device.name, tier, seed, ledger, len(choices),
-                  identity=device.identity)
-    families = families_of(contract.name)
+    shapes, choices = Shapes(version, contract, device), version.configurations()
+    proof = Proof(version.name, device.name, device.precision.name, tier, seed, ledger,
+                  len(choices), identity=device.identity, checks=checks_of(device))
+    trials = _Trials(version, contract, device, shapes, tiers.of(tier, device), seed, ledger, say)
     try:
-        for number, parameters in enumerate(choices):
-            subject = Subject(version, contract, device, parameters, ledger, say)
-            if case is not None:
-                _one(subject, parse(case, contract))
-                continue
-            if TIERS[tier].spine:
-                _spine(subject, shapes, TIERS[tier], seed, families)
-            if TIERS[tier].spine and number == 0 and ledger.examples["gate"]:
-                _self_tests(subject, shapes, seed)
-            count = TIERS[tier].others if number else TIERS[tier].drawn
-            _drawn(subject, shapes, count, seed, families)
+        if case is not None:
+            trials.at(parse(case, contract, device.precision.name), choices)
+        else:
+            trials.all(choices)
         _something_ran(ledger, version)
-    except Enough:
+    except NotApplicable as error:
+        proof.reason = str(error)
+    except (Enough, Broken):
         pass
-    if shrink and ledger.faults and not target:
-        _shrink_all(ledger, version, contract, device, shapes, say)
+    if shrink and ledger.faults and not target and not trials.lost:
+        trials.shrink()
     proof.seconds = time.monotonic() - start
     return proof
 
 
-def _shrink_all(ledger: Ledger, version, contract, device, shapes, say) -> None:
-    """The first fault of each check, simplest case first in the list."""
-    first = {fault.check: fault for fault in reversed(ledger.faults)}
-    end = time.monotonic() + 2 * SHRINK_SECONDS
-    for check, fault in list(first.items())[::-1]:
-        if time.monotonic() < end:
-            subject = Subject(version, contract, device, fault.parameters, Ledger(), say)
-            first[check] = shrunk(subject, fault, contract, shapes)
-    simplest = list(first.values())[::-1]
-    ledger.faults[:] = simplest + [f for f in ledger.faults if f not in simplest]
+def checks_of(device) -> dict[str, int]:
+    """The checks that a proof on this device is made of, with their versions."""
+    return CHECKS if device.language == "c" else CHECKS | CUDA_CHECKS
+
+
+@dataclass
+class _Trials:
+    """One version on one device, every launch configuration in turn."""
+
+    version: Version
+    contract: Contract
+    device: object
+    shapes: Shapes
+    tier: Tier
+    seed: int
+    ledger: Ledger
+    say: Callable[[str], None]
+    lost: bool = False  # the device answers no more
+
+    def subject(self, parameters: Mapping[str, int], ledger: Ledger | None = None) -> Subject:
+        return Subject(self.version, self.contract, self.device, parameters,
+                       self.ledger if ledger is None else ledger, self.say, self.tier)
+
+    def at(self, case: Case, choices: list[dict[str, int]]) -> None:
+        """One case under every configuration."""
+        for parameters in choices:
+            with self._going_on():
+                _one(self.subject(parameters), case)
+
+    def all(self, choices: list[dict[str, int]]) -> None:
+        """What the tier asks for."""
+        families = families_of(self.contract.name)
+        device_checks.of_the_file(self.subject(choices[0]))
+        for number, parameters in enumerate(choices):
+            subject = self.subject(parameters)
+            with self._going_on():
+                if self.tier.spine:
+                    _spine(subject, self.shapes, self.tier, self.seed, families, not number)
+                if self.tier.spine and number == 0 and self.ledger.examples["gate"]:
+                    _self_tests(subject, self.shapes, self.seed)
+                count = self.tier.others if number else self.tier.drawn
+                _drawn(subject, self.shapes, count, self.seed, families)
+
+    @contextmanager
+    def _going_on(self):
+        """A launch that failed ends its configuration; on a GPU it ends everything."""
+        try:
+            yield
+        except Broken:
+            self.lost = self.device.name == "cuda"
+            if self.lost:
+                raise
+
+    def shrink(self) -> None:
+        """The first fault of each check, simplest case first in the list."""
+        faults = self.ledger.faults
+        first = {fault.check: fault for fault in reversed(faults)}
+        end = time.monotonic() + 2 * SHRINK_SECONDS
+        for check, fault in list(first.items())[::-1]:
+            if time.monotonic() < end:
+                subject = self.subject(fault.parameters, Ledger())
+                first[check] = shrunk(subject, fault, self.contract, self.shapes)
+        simplest = list(first.values())[::-1]
+        faults[:] = simplest + [f for f in faults if f not in simplest]
 
 
 if __name__ == "__main__":

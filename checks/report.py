@@ -6,13 +6,16 @@ from collections.abc import Mapping
 SHOWN = 4  # faults written out; the rest are counted
 
 
-def replay(version: str, device: str, case: str) -> str:
+def replay(version: str, device: str, case: str, precision: str = "float32") -> str:
     """One command that runs every check at one case."""
-    return f"pytest checks --kernel {version} --device {device} --case {shlex.quote(case)}"
+    where = device if device == "cpu" else f"{device} --dtype {precision}"
+    return f"pytest checks --kernel {version} --device {where} --case {shlex.quote(case)}"
 
 
 def line(version: str, proof: Mapping) -> str:
     """One proof in one line."""
+    if proof["verdict"] == "not applicable":
+        return f"{version}: not proved here: {proof['reason']}"
     ran = sum(check["examples"] for check in proof["checks"].values())
     worst = max((check["worst"] for check in proof["checks"].values()), default=0.0)
     count = proof["configurations"]
@@ -40,8 +43,8 @@ def faults(version: str, device: str, proof: Mapping) -> str:
         if fault["case"]:
             name = version.rpartition("_")[0]
             case = fault["case"].removeprefix(f"{name}:")
-            lines += [f"    case: {fault['case']}",
-                      f"    replay: {replay(version, device, case)}"]
+            again = replay(version, device, case, proof.get("precision", "float32"))
+            lines += [f"    case: {fault['case']}", f"    replay: {again}"]
     if len(seen) > SHOWN:
         lines.append(f"  and {len(seen) - SHOWN} more like these")
     return "\n".join(lines)

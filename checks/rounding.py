@@ -91,7 +91,11 @@ def _flat(values) -> list:
 
 
 class _Mode(TorchDispatchMode):
-    """Sorts each step into move, sum or elementwise, and leaves the rest to the subclass."""
+    """Sorts each step into move, sum or elementwise, and leaves the rest to the subclass. Steps
+    are numbered; `marks` are those whose result goes through `store` (storage.py)."""
+
+    marks: frozenset[int] = frozenset()
+    count = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -99,6 +103,13 @@ class _Mode(TorchDispatchMode):
         if name in REWRITES:
             with self:
                 return REWRITES[name](*args, **kwargs)
+        made = name not in MOVES and name not in FRESH
+        self.count += made
+        number = self.count if made else None
+        result = self._step(func, name, args, kwargs)
+        return self.store(result) if number in self.marks else result
+
+    def _step(self, func, name, args, kwargs):
         if name in MOVES or name in FRESH:
             return self.move(func, name, args, kwargs)
         if name in SUMS:
@@ -120,8 +131,10 @@ class _Mode(TorchDispatchMode):
 class Propagate(_Mode):
     """Computes in float64 and carries the variance of every tensor's float32 error beside it."""
 
-    def __init__(self, products: float = UNIT):
+    def __init__(self, products: float = UNIT, marks: frozenset[int] = frozenset(), stored=None):
         super().__init__()
+        self.marks, self.stored = marks, stored  # steps that may be stored; variance of doing so
+        self.before: dict[int, torch.Tensor] = {}  # id -> variance before it was stored
         self.known: dict[int, tuple] = {}  # id -> (tensor, kept alive; variance)
         self.spreads: list[torch.Tensor] = []  # of each sum in turn, for Sample
         self.whole: list[bool] = []  # whether some numbers of each step need no rounding
@@ -129,6 +142,13 @@ class Propagate(_Mode):
         self.longest: dict[int, int] = {}  # id -> terms of the longest sum behind a tensor
         self.infinite = False  # some product met infinities: a kernel may skip 0 times Inf
         self.overflows = False  # some step left float32's range
+
+    def store(self, result):
+        variance = self.variance(result)
+        if variance is not None:  # else a copy of an input
+            self.before[id(result)] = variance
+            self.known[id(result)] = (result, variance + self.stored(result))
+        return result
 
     def variance(self, tensor):
         entry = self.known.get(id(tensor))
@@ -280,6 +300,8 @@ class Sample(_Mode):
     def __init__(self, model: Propagate, seed: int, narrow: bool = False, alike: bool = False):
         super().__init__()
         self.spreads, self.whole = iter(model.spreads), iter(model.whole)
+        self.marks, self.stored = frozenset() if narrow else model.marks, model.stored
+        self.before: dict[int, tuple] = {}  # id -> what an output was before it was stored
         self.random = torch.Generator().manual_seed(seed)
         self.narrow = narrow
         self.alike = alike
@@ -293,6 +315,11 @@ class Sample(_Mode):
             return pool[(bits * odd >> 20) & (len(pool) - 1)]
         start = int(torch.randint(len(pool) - size + 1, (), generator=self.random))
         return pool[start:start + size].view(result.shape)
+
+    def store(self, result):
+        stored = result + self.stored(result).sqrt() * self._errors(result)
+        self.before[id(stored)] = result, stored
+        return stored
 
     def _narrow_sum(self, func, name, args, kwargs, result):
         """NaN where parts of a sum overflow with both signs: its order decides what comes out."""

@@ -9,9 +9,10 @@ from pathlib import Path
 from ported import contract as contracts
 from ported import evidence, source
 from ported.contract import DIRECTIONS, ROOT, Contract
+from ported.precision import PRECISIONS
 from ported.source import Version
 
-PLACES = {"c": ("ported/c_src", "c"), "cu": ("cuda_src", "cu")}
+PLACES = {"c": ("ported/c_src", ("c",)), "cu": ("cuda_src", ("cu", "py"))}
 _NAME = re.compile(rf"({'|'.join(DIRECTIONS)})_(\d\d)_\w+")
 
 
@@ -21,11 +22,11 @@ class NoSuchKernel(ValueError):
 
 def paths(language: str = "c", root: Path = ROOT) -> dict[str, Path]:
     """Every version's file by the version's name; the path says the name, nothing is read."""
-    folder, suffix = PLACES[language]
+    folder, suffixes = PLACES[language]
     found = {}
-    for path in sorted((root / folder).glob(f"*/*.{suffix}")):
+    for path in sorted((root / folder).glob("*/*.*")):
         shape = _NAME.fullmatch(path.stem)
-        if shape:
+        if shape and path.suffix[1:] in suffixes:
             found[f"{path.parent.name}_{shape[1]}_{shape[2]}"] = path
     return found
 
@@ -50,14 +51,38 @@ def read(name: str, language: str = "c") -> tuple[Version, Contract]:
     return version, contracts.of(version.contract_name)
 
 
+def precisions_of(version: Version, contract: Contract, language: str) -> list[str]:
+    """The precisions in which a version is proved: those that its dtype lines allow. In TF32 only
+    what rounds products so, or leaves that to a library; all else does what it does in float32."""
+    if language == "c":
+        return ["float32"]
+    return [name for name, precision in PRECISIONS.items()
+            if version.supports(precision, contract.roles)
+            and (name != "tf32" or version.products == "tf32" or version.language == "py")]
+
+
+def runs_on(version: Version, contract: Contract, device) -> str:
+    """Why a version is not proved on a device in its precision; empty where it is."""
+    if version.language == "py" and device.name != "cuda":
+        return "a vendor's library, which runs on cuda only"
+    if device.precision.name not in precisions_of(version, contract, device.language):
+        return f"its dtype lines do not allow {device.precision.name}, or it is proved in another"
+    return ""
+
+
+def state(version: Version, contract: Contract, device, committed: bool = True) -> str:
+    """What the evidence says of a version: as evidence.status, or "not here"."""
+    if runs_on(version, contract, device):
+        return "not here"
+    find = evidence.committed if committed else evidence.load
+    record = find(version.name, device.evidence)
+    key = evidence.meaning(version, contract)
+    return "none" if record is None else evidence.judge(record, key, version.language)
+
+
 def changed(device, seed: int, sample: int) -> tuple[list[str], list[str], dict[str, str]]:
     """(to prove, as their committed evidence does not hold; a sample of the rest; all states)."""
-    states = {}
-    for name in paths(device.language):
-        version, contract = read(name, device.language)
-        record = evidence.committed(name, device.evidence)
-        key = evidence.meaning(version, contract)
-        states[name] = "none" if record is None else evidence.judge(record, key)
-    wanted = [name for name, state in states.items() if state != "proved"]
+    states = {name: state(*read(name, device.language), device) for name in paths(device.language)}
+    wanted = [name for name, state in states.items() if state not in ("proved", "not here")]
     rest = [name for name, state in states.items() if state == "proved"]
     return wanted, random.Random(seed).sample(rest, min(sample, len(rest))), states

@@ -6,6 +6,7 @@ is moved to the nearest size that they allow.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -49,14 +50,15 @@ HOME = "odd"  # small, distinct and prime: what memory is examined at
 class Shapes:
     """Sizes at which `version` applies under some launch configuration."""
 
-    def __init__(self, version: Version, contract: Contract, threads: int = 1):
-        self.version, self.contract, self.threads = version, contract, threads
+    def __init__(self, version: Version, contract: Contract, device):
+        self.version, self.contract = version, contract
+        self.values, self.precision = device.values, device.precision.name
         self.axes = cases.axes_of(contract)
         self.pools = {axis: self._pool(axis) for axis in self.axes}
 
     def applies(self, sizes: Mapping[str, int]) -> bool:
         """Whether some launch configuration fits these sizes."""
-        return any(not self.version.unmet_needs({**sizes, **p, "threads": self.threads})
+        return any(not self.version.unmet_needs({**sizes, **p, **self.values})
                    for p in self.version.configurations())
 
     def allowed(self, sizes: Mapping[str, int]) -> bool:
@@ -72,7 +74,7 @@ class Shapes:
         choices = self.version.configurations()
 
         def holds(size: int) -> bool:
-            return any(all(expressions.evaluate(need, {axis: size, "threads": self.threads, **p})
+            return any(all(expressions.evaluate(need, {axis: size, **self.values, **p})
                            for need in own) for p in choices)
 
         some = {sizes.get(axis, sizes[""]) for sizes in SPINE.values()}
@@ -104,7 +106,7 @@ class Shapes:
 
     def _case(self, sizes: dict[str, int], seed: int, family: str) -> Case:
         ordered = tuple((axis, sizes[axis]) for axis in self.axes)
-        return Case(self.contract.name, ordered, seed, family)
+        return Case(self.contract.name, ordered, seed, family, self.precision)
 
     def cases(self, seed: int, families: tuple[str, ...]) -> Iterator[Case]:
         """Every shape of the spine with plain numbers, then every family at one of them."""
@@ -132,9 +134,9 @@ def smaller(case: Case) -> Iterator[Case]:
         for less in (n for n in tried if 0 < n < size):
             yield case.resized(**{axis: less})
     if case.family != "randn":
-        yield Case(case.contract, case.axes, case.seed, "randn")
+        yield replace(case, family="randn")
     if case.seed:
-        yield Case(case.contract, case.axes, 0, case.family)
+        yield replace(case, seed=0)
 
 
 @cache

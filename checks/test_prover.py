@@ -41,7 +41,7 @@ def proof_of(version, **how) -> prove.Proof:
 @pytest.mark.parametrize("name", CONTRACTS)
 def test_a_printed_case_is_the_same_case(name, data):
     version, contract = select.read(f"{name}_01")
-    strategy = shapes.Shapes(version, contract).strategy(shapes.families_of(name))
+    strategy = shapes.Shapes(version, contract, CPU).strategy(shapes.families_of(name))
     case = data.draw(strategy)
     again = cases.parse(str(case), contract)
     assert again == case

@@ -9,7 +9,9 @@ import numpy as np
 from checks import gate, known
 from checks.cases import Case
 from checks.launch import Result, Stage
+from checks.tiers import TIERS, Tier, cost
 from ported.contract import Contract
+from ported.device import DeviceError
 from ported.source import Version
 
 KEPT_FAULTS = 40
@@ -35,6 +37,10 @@ ANY = "*"  # as a target: the first refusal, whichever check's
 
 class Enough(Exception):
     """Raised to end a proof early, once the refusal that was asked for is there."""
+
+
+class Broken(Exception):
+    """Raised after a launch that failed: what follows it would say nothing."""
 
 
 @dataclass
@@ -68,9 +74,11 @@ class Subject:
     """What is on trial: one version with one launch configuration on one device."""
 
     def __init__(self, version: Version, contract: Contract, device, parameters: Mapping[str, int],
-                 ledger: Ledger, say: Callable[[str], None] = lambda text: None):
+                 ledger: Ledger, say: Callable[[str], None] = lambda text: None,
+                 tier: Tier = TIERS["fast"]):
         self.version, self.contract, self.device = version, contract, device
         self.parameters, self.ledger, self.say = dict(parameters), ledger, say
+        self.tier = tier
         self.phase = "launch"  # the check that runs now, for the place of a crash
         self._stages: dict[tuple, Stage] = {}
 
@@ -85,8 +93,13 @@ class Subject:
         return self._stages[key]
 
     def applies(self, sizes: Mapping[str, int]) -> bool:
-        integers = {**sizes, **self.parameters, "threads": getattr(self.device, "threads", 1)}
+        integers = {**sizes, **self.parameters, **self.device.values}
         return not self.version.unmet_needs(integers)
+
+    def affords(self, sizes: Mapping[str, int]) -> bool:
+        """Whether the tier's limit of cost allows a launch of these sizes."""
+        return self.tier.cost is None or self.tier.cost >= cost(
+            self.version, sizes, {**self.parameters, **self.device.values})
 
 
 class Trial:
@@ -111,11 +124,23 @@ class Trial:
         settings = ", ".join(f"{k}={v}" for k, v in how.items() if isinstance(v, str | int))
         self.subject.say(f"{self.subject.phase} {self.case} {self.subject.parameters or ''} "
                          f"{settings}")
-        result = (stage or self.stage).run(self.inputs if inputs is None else inputs, **how)
+        result = self.launched(stage or self.stage, inputs, how)
         self.ledger.ran("frozen")
         self.ledger.ran("guards")
         for check, output, message in result.faults:
             self.refuse(check, output, f"{message} ({settings or 'first launch'})")
+        return result
+
+    def launched(self, stage: Stage, inputs: Mapping | None, how: Mapping,
+                  check: str = "launch") -> Result:
+        """One launch; one that the device refuses or finds a bug in is a refusal."""
+        try:
+            result = stage.run(self.inputs if inputs is None else inputs, **how)
+        except DeviceError as error:
+            self.refuse(check, "", str(error))
+            raise Broken from error
+        if stage.device.language != "c":
+            self.ledger.ran(check)
         return result
 
     def judge(self, result: Result, checks: Iterable[str] | None = None, what: str = "",

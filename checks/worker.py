@@ -65,7 +65,7 @@ class Worker:
         check), or error (the file does not compile, or does not fit its contract).
 
         job: `path` of the version file, and as wished `operation`, `direction` (outside the
-        tree), `device`, `threads`, `tier`, `seed`, `case`, `target`, `shrink`.
+        tree), `device`, `dtype`, `threads`, `tier`, `seed`, `case`, `target`, `shrink`.
         """
         if self._process is None or self._process.poll() is not None:
             self._end()
@@ -124,9 +124,10 @@ def _judge(job: dict, say, cache: dict) -> dict:
     from ported import device as devices
     from ported import source
 
-    key = (job.get("device", "cpu"), job.get("threads"))
+    key = (job.get("device", "cpu"), job.get("dtype", "float32"), job.get("threads"))
     if key not in cache:
-        cache[key] = devices.open(key[0], **({"threads": key[1]} if key[1] else {}))
+        threads = {"threads": key[2]} if key[2] and key[0] == "cpu" else {}
+        cache[key] = devices.open(key[0], precision=key[1], **threads)
     version = source.read(Path(job["path"]), job.get("operation"), job.get("direction"))
     contract = contracts.of(version.contract_name)
     wanted = {name: job[name] for name in WISHES if name in job}

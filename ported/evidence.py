@@ -1,7 +1,8 @@
 """Reads, writes and chooses by evidence; refuses what is not proved.
 
-One JSON file a version, `golden/evidence/<cpu-x86_64|...>/<version>.json`, holds its proof (each
-check with the check's own version, examples run and worst error over its bound) and its timings.
+One JSON file a version, `golden/evidence/<cpu-x86_64|emulated/bfloat16|sm_90/float32|...>/
+<version>.json`, holds its proof (each check with the check's own version, examples run and worst
+error over its bound) and its timings. A proof counts on its own device and in its own precision.
 A user's own measurements lie in the user's cache directory under the same names and win.
 
     proved   the file's meaning is today's and every check of the prover is in it
@@ -53,13 +54,16 @@ def meaning(version: Version, contract: Contract) -> str:
 
 
 @cache
-def current_checks(root: Path = ROOT) -> dict[str, int]:
-    """The prover's checks and their versions, read from checks/prove.py as syntax."""
-    path = root / "checks" / "prove.py"
+def current_checks(language: str = "c", root: Path = ROOT) -> dict[str, int]:
+    """The prover's checks of a language's versions, read from checks/prove.py as syntax."""
+    path, found = root / "checks" / "prove.py", {}
+    wanted = ("CHECKS",) if language == "c" else ("CHECKS", "CUDA_CHECKS")
     for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Assign) and node.targets[0].id == "CHECKS":
-            return ast.literal_eval(node.value)
-    raise EvidenceError(f"{path}: found no CHECKS = {{name: version}}")
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in wanted:
+            found |= ast.literal_eval(node.value)
+    if not found:
+        raise EvidenceError(f"{path}: found no CHECKS = {{name: version}}")
+    return found
 
 
 def folders(device_folder: str) -> tuple[Path, Path]:
@@ -93,8 +97,8 @@ def committed(version_name: str, device_folder: str) -> dict | None:
     return _read(folders(device_folder)[1] / f"{version_name}.json")
 
 
-def judge(record: Mapping, key: str) -> str:
-    """What a record says of a version whose meaning today is `key`."""
+def judge(record: Mapping, key: str, language: str = "c") -> str:
+    """What a record says of a version of a language whose meaning today is `key`."""
     if "checks" not in record:
         return "none"
     if record.get("meaning") != key:
@@ -102,14 +106,23 @@ def judge(record: Mapping, key: str) -> str:
     if record.get("verdict") != "proved":
         return "refused"
     proved_by = {name: check["version"] for name, check in record["checks"].items()}
-    return "proved" if proved_by == current_checks() else "stale"
+    return "proved" if proved_by == current_checks(language) else "stale"
 
 
 def status(version: Version, contract: Contract, device_folder: str) -> str:
     """proved, stale, void, refused or none (see the head of this file)."""
     key = meaning(version, contract)
     record = load(version.name, device_folder, key)
-    return "none" if record is None else judge(record, key)
+    return "none" if record is None else judge(record, key, version.language)
+
+
+def home(version: Version, device) -> str:
+    """The folder that holds a version's evidence for a device. In tf32 a version that rounds no
+    factor does what it does in float32, and is proved there."""
+    if device.precision.name == "tf32" and version.language == "cu" and (
+            version.products == "float32"):
+        return device.evidence.replace("tf32", "float32")
+    return device.evidence
 
 
 def write(version: Version, contract: Contract, device_folder: str, proof: Mapping,
@@ -162,7 +175,7 @@ def fastest(candidates: list[Version], contract: Contract, axes: Mapping[str, in
     tables: dict[tuple, dict[str, dict]] = {}
     for version in candidates:
         key = meaning(version, contract)
-        record = load(version.name, device.evidence, key) or {}
+        record = load(version.name, home(version, device), key) or {}
         for timing in record.get("timings", []) if record.get("meaning") == key else []:
             place = (timing["device"] != device.processor, _distance(axes, timing["axes"]),
                      abs(timing["threads"] - device.threads), timing["device"])
@@ -190,7 +203,7 @@ def choose(wanted: Mapping[str, tuple], contracts: Mapping[str, Contract], devic
                             f"{source.folder(device.language)}")
     forced = {versions[name].contract_name: versions[name] for name in use}
     chosen, faults = {}, []
-    states = {name: status(v, contracts[v.contract_name], device.evidence)
+    states = {name: status(v, contracts[v.contract_name], home(v, device))
               for name, v in versions.items() if v.contract_name in contracts}
     for key, (name, axes, *_) in wanted.items():
         integers = {**axes, **device.values}
@@ -230,7 +243,7 @@ def obey(lock: Mapping, contracts: Mapping[str, Contract], device) -> dict[str, 
             faults.append(f"{entry['version']}: no longer in the tree")
         elif meaning(version, contract) != entry["meaning"]:
             faults.append(f"{entry['version']}: changed since the checkpoint")
-        elif status(version, contract, device.evidence) not in ("proved", "stale"):
+        elif status(version, contract, home(version, device)) not in ("proved", "stale"):
             faults.append(f"{entry['version']}: not proved now")
         else:
             chosen[key] = Choice(version, entry["parameters"])

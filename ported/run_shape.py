@@ -25,7 +25,7 @@ def _request(key: str, choice: Choice, axes: Mapping[str, int], consts: Mapping[
     return {"key": key, "version": choice.version.name, "parameters": dict(choice.parameters),
             "axes": dict(axes), "consts": dict(consts), "device": device.name,
             "meaning": meaning(choice.version, contract), "identity": dict(device.identity),
-            "checks": current_checks()}
+            "precision": device.precision.name, "checks": current_checks(choice.version.language)}
 
 
 def _kept(request: Mapping) -> Path:

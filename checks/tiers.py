@@ -1,0 +1,67 @@
+"""How much of everything a proof runs, by tier and device.
+
+The emulated device is slow where a kernel launches many threads: there a tier looks at fewer shapes
+and leaves out those that would cost more than `cost`, an estimate in additions: each axis of the
+operation once, and START for every thread that is launched.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from checks.shapes import HOME, SPINE
+from ported import expressions
+from ported.source import Version
+
+START = 16  # additions that starting a thread costs as much as
+
+
+@dataclass(frozen=True)
+class Tier:
+    """Cases drawn by hypothesis for the first configuration and for the others, and the shapes of
+    the spine at which memory and laws are examined. Without `spine` nothing but drawn cases is run:
+    many seeds of that show whether an honest version is ever accused.
+
+    `offsets`: pointers are shifted by up to so many elements; `repeats`, `many`: launches in a row
+    with and without a look; `cost`: of the largest launch, None for no limit; `every`: whether
+    all configurations meet all families and laws, or those after the first plain numbers alone,
+    and memory is examined at one shape.
+    """
+
+    drawn: int
+    others: int
+    memory: tuple[str, ...] = (HOME, "one", "over", "long")
+    laws: tuple[str, ...] = (HOME, "over", "long")
+    spine: bool = True
+    offsets: int = 15
+    repeats: int = 12
+    many: int = 400
+    cost: int | None = None
+    every: bool = True
+
+
+TIERS = {"fast": Tier(30, 8), "deep": Tier(400, 100, tuple(SPINE), tuple(SPINE)),
+         "seeds": Tier(3, 1, spine=False)}
+EMULATED = {
+    "fast": Tier(10, 3, (HOME, "over"), (HOME,), offsets=9, repeats=2, many=8, cost=1 << 20,
+                 every=False),
+    "deep": Tier(100, 30, tuple(SPINE), tuple(SPINE), repeats=4, many=20, cost=1 << 24),
+    "seeds": Tier(3, 1, spine=False, cost=1 << 20)}
+
+
+def of(name: str, device) -> Tier:
+    """The tier called `name` on a device."""
+    return (EMULATED if device.name == "emulated" else TIERS)[name]
+
+
+def cost(version: Version, sizes: Mapping[str, int], values: Mapping[str, int]) -> int:
+    """Of one launch of every function of `version`: see the head of this file. `values`: tuned
+    parameters and what the device says."""
+    work = int(np.prod([float(size) for size in sizes.values()]))
+    if "H" in sizes:
+        work *= sizes["T"]  # each position meets those before it
+    integers = {**sizes, **values}
+    threads = sum(expressions.evaluate(launch.grid, integers)
+                  * expressions.evaluate(launch.block, integers) for launch in version.launches)
+    return work + START * threads
