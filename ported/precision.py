@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+PIECE = 1 << 16  # elements that are converted at once, within a cache
 NUMPY = {"float32": np.float32, "bfloat16": np.uint16, "int32": np.int32}
 
 
@@ -52,10 +53,25 @@ def encode(array, dtype: str) -> np.ndarray:
     """An array as it lies in memory: rounded to nearest, ties to even; NaN stays NaN."""
     if dtype != "bfloat16":
         return np.ascontiguousarray(array, NUMPY[dtype])
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
-    rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16
-    is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
-    return np.where(is_nan, (bits >> 16) | 0x40, rounded).astype(np.uint16)
+    array = np.ascontiguousarray(array, np.float32)
+    found, flat = np.empty(array.shape, np.uint16), array.reshape(-1)
+    into = found.reshape(-1)
+    for start in range(0, flat.size, PIECE):
+        into[start : start + PIECE] = _bfloat16(flat[start : start + PIECE])
+    return found
+
+
+def _bfloat16(values: np.ndarray) -> np.ndarray:
+    bits = values.view(np.uint32)
+    rounded = bits >> np.uint32(16)
+    rounded &= np.uint32(1)
+    rounded += np.uint32(0x7FFF)
+    rounded += bits
+    rounded >>= np.uint32(16)
+    is_nan = np.isnan(values)
+    if is_nan.any():
+        rounded[is_nan] = (bits[is_nan] >> np.uint32(16)) | np.uint32(0x40)
+    return rounded.astype(np.uint16)
 
 
 def decode(array: np.ndarray, dtype: str) -> np.ndarray:

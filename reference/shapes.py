@@ -34,7 +34,8 @@ class Tensor:
 
     def shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
         """The axes in numbers: `(2, 8, 96)` where sizes has B, T, H and D."""
-        return tuple(eval(dim, {"__builtins__": {}}, sizes) for dim in self.dims)
+        return tuple(sizes[dim] if dim in sizes else eval(dim, {"__builtins__": {}}, sizes)
+                     for dim in self.dims)
 
 
 @dataclass(frozen=True)

@@ -56,13 +56,18 @@ def signature(op: str) -> Signature:
     """Signature of `<operation>_<direction>`. Raises SignatureError for one that does not exist."""
     operation, direction = split(op)
     path = EXPLICIT / f"{operation}.py"
-    found = read(path) if path.is_file() else {}
+    found = _known(path) if path.is_file() else {}
     if direction not in found:
         raise SignatureError(
             f"operation {op}: found no {direction}() in reference/explicit/{operation}.py, "
             f"expected one of {', '.join(operations())} with _{', _'.join(DIRECTIONS)} behind it"
         )
     return found[direction]
+
+
+@cache
+def _known(path: Path) -> dict[str, Signature]:
+    return read(path)
 
 
 def read(path: Path) -> dict[str, Signature]:

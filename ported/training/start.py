@@ -1,9 +1,9 @@
 """Where a run begins: anew, from a Hugging Face folder's weights, or where another one stopped."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from math import prod
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from reference.programs import gpt2
 # Rows of logits at a time, where --head-chunks does not say: on a processor as many as its caches
 # hold, on a GPU at least as many as fill it, so that the fewest bytes stand beside full speed.
 CHUNK, CHUNK_CUDA = 512, 8192
-AHEAD = 4  # tensors drawn or read while one is written
+AHEAD = 8  # tensors being drawn while one is written
 
 
 @dataclass(frozen=True)
@@ -191,14 +191,16 @@ def fill(start: Start, parameters: Tensors, moments: Tensors) -> None:
 
 def drawn(shapes: Mapping[str, tuple[int, ...]], seed: int,
           size: gpt2.Config) -> Iterator[tuple[str, np.ndarray]]:
-    """First weights by name, a few drawn at a time by threads; each depends on its name alone."""
+    """First weights by name, drawn by threads, a few ahead, in the order in which they are done;
+    each depends on its name alone."""
+    names = iter(sorted(shapes, key=lambda name: -prod(shapes[name])))
     with ThreadPoolExecutor(AHEAD) as pool:
-        waiting: deque = deque()
-        for name in sorted(shapes, key=lambda name: -prod(shapes[name])):
-            waiting.append((name, pool.submit(weights.initial, name, shapes[name], seed, size.L,
-                                              size.V)))
-            if len(waiting) > AHEAD:
-                name, value = waiting.popleft()
-                yield name, value.result()
-        for name, value in waiting:
-            yield name, value.result()
+        def begun(count: int) -> dict:
+            return {pool.submit(weights.initial, name, shapes[name], seed, size.L, size.V): name
+                    for name in islice(names, count)}
+        waiting = begun(AHEAD)
+        while waiting:
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield waiting.pop(future), future.result()
+            waiting |= begun(len(done))
