@@ -18,7 +18,10 @@ constexpr int EACH = 4;
 
 extern "C" __global__ void attention_delta(float* delta, const F* dout, const F* out, int B, int T,
                                            int H) {
-    write_delta(delta, dout, out, B, T, H, D);
+    size_t row = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    if (row >= (size_t)B * H * T) return;
+    float sum = delta_of(row, dout, out, T, H, D);
+    if (threadIdx.x % 32 == 0) delta[row] = sum;
 }
 
 // A score q . k, its gradient dout . v and what the row keeps (lse, delta), to p and ds.

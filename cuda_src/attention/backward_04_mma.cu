@@ -3,10 +3,11 @@
 // for dq. What comes by is copied asynchronously, one tile ahead. Against 03: mma.sync of bfloat16
 // with float32 sums for all products; p and ds are rounded to bfloat16 as their factors.
 //
-//@ launch  attention_delta grid=ceil_div(B*H*T,4) block=128
-//@ launch  attention_dkdv  grid=B*H*ceil_div(T,64*M) block=128 shared=(128*M+256/M)*(ceil_div(D,16)*16+8)*2
-//@ launch  attention_dq    grid=B*H*ceil_div(T,64*M) block=128 shared=(128*M+256/M)*(ceil_div(D,16)*16+8)*2
+//@ launch  attention_delta grid=ceil_div(B*H*T,block/32) block=block
+//@ launch  attention_dkdv  grid=B*H*ceil_div(T,block/2*M) block=block shared=(block*M+256/M)*(ceil_div(D,16)*16+8)*2
+//@ launch  attention_dq    grid=B*H*ceil_div(T,block/2*M) block=block shared=(block*M+256/M)*(ceil_div(D,16)*16+8)*2
 //@ static  D
+//@ block   128
 //@ tune    M 2 1
 //@ needs   M * D <= 128
 //@ scratch delta F32["B H T"]
@@ -15,11 +16,14 @@
 #include "delta.cuh"
 #include "mma_tiles.cuh"
 
-constexpr int OWN = 64 * M, COME = 64 / M, SCORES = COME / 8;  // rows of a block, rows of a visit
+constexpr int COME = 64 / M, SCORES = COME / 8;  // rows of a visit
 
 extern "C" __global__ void attention_delta(float* delta, const F* dout, const F* out, int B, int T,
                                            int H) {
-    write_delta(delta, dout, out, B, T, H, D);
+    size_t row = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    if (row >= (size_t)B * H * T) return;
+    float sum = delta_of(row, dout, out, T, H, D);
+    if (threadIdx.x % 32 == 0) delta[row] = sum;
 }
 
 // Scores s and the gradients dp of their weights become the weights and the scores' gradients.
@@ -37,9 +41,9 @@ __device__ __forceinline__ void take_queries(float (&dk)[M][2 * STEPS][4],
                                              const Number* values, const Number* queries,
                                              const Number* dys, const float* lse,
                                              const float* delta, int own, int at, int T) {
-    float s[M][SCORES][4], dp[M][SCORES][4], scale = 1.0f / sqrtf(D);
-    dot_rows(s, keys, queries);
-    dot_rows(dp, values, dys);
+    float s[M][SCORES][4] = {}, dp[M][SCORES][4] = {}, scale = 1.0f / sqrtf(D);
+    add_dots(s, keys, queries);
+    add_dots(dp, values, dys);
 #pragma unroll
     for (int n = 0; n < SCORES; n++) {
 #pragma unroll
@@ -58,11 +62,11 @@ __device__ __forceinline__ void take_queries(float (&dk)[M][2 * STEPS][4],
     }
     auto apart = [=](int m, int n) { return n + (at - own) / 16 - m; };
     auto sees = [](int i, int n) { return n >= i; };
-    add_weighted<edge>(dv, s, dys, 0, apart, sees);
-    add_weighted<edge>(dk, dp, queries, 0, apart, sees);
+    add_weighted<edge>(dv, s, dys, apart, sees);
+    add_weighted<edge>(dk, dp, queries, apart, sees);
 }
 
-extern "C" __global__ void __launch_bounds__(128) attention_dkdv(F* dqkv, const float* delta,
+extern "C" __global__ void __launch_bounds__(block) attention_dkdv(F* dqkv, const float* delta,
                                                                  const F* dout, const F* qkv,
                                                                  const float* lse, int B, int T,
                                                                  int H) {
@@ -109,20 +113,20 @@ __device__ __forceinline__ void take_keys(float (&dq)[M][2 * STEPS][4], const Nu
                                           const Number* dys, const Number* keys,
                                           const Number* values, const float (&base)[M][2],
                                           const float (&mean)[M][2], int own, int at) {
-    float s[M][SCORES][4], dp[M][SCORES][4], scale = 1.0f / sqrtf(D);
-    dot_rows(s, queries, keys);
-    dot_rows(dp, dys, values);
+    float s[M][SCORES][4] = {}, dp[M][SCORES][4] = {}, scale = 1.0f / sqrtf(D);
+    add_dots(s, queries, keys);
+    add_dots(dp, dys, values);
 #pragma unroll
     for (int i = 0; i < M * SCORES * 4; i++) {
         int m = i / (SCORES * 4), n = i / 4 % SCORES, e = i % 4;
         bool seen = at + 8 * n + lane() % 4 * 2 + e % 2 <= own + 16 * m + lane() / 4 + e / 2 * 8;
         weigh(s[m][n][e], dp[m][n][e], !edge || seen, base[m][e / 2], mean[m][e / 2], scale);
     }
-    add_weighted<edge>(dq, dp, keys, 0, [=](int m, int n) { return m - n - (at - own) / 16; },
+    add_weighted<edge>(dq, dp, keys, [=](int m, int n) { return m - n - (at - own) / 16; },
                        [](int i, int n) { return n <= i; });
 }
 
-extern "C" __global__ void __launch_bounds__(128) attention_dq(F* dqkv, const float* delta,
+extern "C" __global__ void __launch_bounds__(block) attention_dq(F* dqkv, const float* delta,
                                                                const F* dout, const F* qkv,
                                                                const float* lse, int B, int T,
                                                                int H) {

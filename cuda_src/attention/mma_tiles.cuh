@@ -1,14 +1,14 @@
-// Tiles of one head in shared memory, in bfloat16, and their products on tensor cores. 128 threads:
-// warp w of 4 owns 16 M rows of a tile of 64 M rows, in M fragments of 16; products run over steps
+// Tiles of one head in shared memory, in bfloat16, and their products on tensor cores. Warp w of a
+// block owns 16 M rows of a tile of 16 M rows a warp, in M fragments of 16; products run over steps
 // of 16. Lane l, with g = l / 4 and c = l % 4, holds of every 16 x 8 piece of a result rows g and
-// g + 8, columns 2 c and 2 c + 1 (ptx.cuh). The file that takes this in gives D and M.
+// g + 8, columns 2 c and 2 c + 1 (ptx.cuh). The file that takes this in gives D, M and `block`.
 #pragma once
 #include "ptx.cuh"
 
 using Number = __nv_bfloat16;
-constexpr int THREADS = 128;
-constexpr int STEPS = (D + 15) / 16;      // of 16 channels
-constexpr int WIDE = 16 * STEPS + 8;      // a row of a tile: 8 of them meet every bank
+constexpr int OWN = block / 2 * M;    // rows of a block's own tile
+constexpr int STEPS = (D + 15) / 16;  // of 16 channels
+constexpr int WIDE = 16 * STEPS + 8;  // a row of a tile: 8 of them meet every bank
 constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
 
 __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
@@ -20,15 +20,15 @@ template <int rows> __device__ __forceinline__ void load_tile(Number* tile, cons
                                                      size_t stride, int left, bool packed) {
     if (packed) {
         constexpr int own = D / 8 > 0 ? D / 8 : 1;
-        for (int i = threadIdx.x; i < rows * own; i += THREADS) {
+        for (int i = threadIdx.x; i < rows * own; i += block) {
             int r = i / own, d = i % own * 8;
             copy_async_16(tile + r * WIDE + d, from + (r < left ? r * stride + d : 0), r < left);
         }
         if (D % 16 != 0)
-            for (int i = threadIdx.x; i < rows * 8; i += THREADS)
+            for (int i = threadIdx.x; i < rows * 8; i += block)
                 tile[i / 8 * WIDE + D + i % 8] = from_float<Number>(0.0f);
     } else {
-        for (int i = threadIdx.x; i < rows * 16 * STEPS; i += THREADS) {
+        for (int i = threadIdx.x; i < rows * 16 * STEPS; i += block) {
             int r = i / (16 * STEPS), d = i % (16 * STEPS);
             bool inside = r < left && d < D;
             tile[r * WIDE + d] = inside ? from[r * stride + d] : from_float<Number>(0.0f);
@@ -55,26 +55,34 @@ __device__ __forceinline__ void across(unsigned (&b)[2][2], const Number* tile, 
     b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
 }
 
-// s = rows of `a` from 16 M w on, times rows of `b` from `row` on, as columns: 16 M x 8 N scores.
-template <int N> __device__ __forceinline__ void dot_rows(float (&s)[M][N][4], const Number* a,
-                                                 const Number* b, int row = 0) {
-    for (int m = 0; m < M; m++)
-        for (int n = 0; n < N; n++)
-            for (int e = 0; e < 4; e++) s[m][n][e] = 0.0f;
+// s += the warp's rows times rows 0 to 8 N of `tile`, as columns: 16 M x 8 N scores. `factor(left,
+// m, step)` gives the left factor of one step: from a tile, or as it lies in registers.
+template <int N, class Factor>
+__device__ __forceinline__ void add_dots(float (&s)[M][N][4], Factor factor, const Number* tile) {
 #pragma unroll
     for (int step = 0; step < STEPS; step++) {
         unsigned left[M][4];
-        for (int m = 0; m < M; m++) rows_of(left[m], a, 16 * (M * warp() + m), step);
+#pragma unroll
+        for (int m = 0; m < M; m++) factor(left[m], m, step);
 #pragma unroll
         for (int n = 0; n < N; n += 2) {
             unsigned right[2][2];
-            columns_of(right, b, row + 8 * n, step);
+            columns_of(right, tile, 8 * n, step);
+#pragma unroll
             for (int m = 0; m < M; m++) {
                 mma_16x8x16(s[m][n], left[m], right[0]);
                 mma_16x8x16(s[m][n + 1], left[m], right[1]);
             }
         }
     }
+}
+template <int N>
+__device__ __forceinline__ void add_dots(float (&s)[M][N][4], const Number* own,
+                                         const Number* tile) {
+    auto factor = [=](unsigned (&left)[4], int m, int step) {
+        rows_of(left, own, 16 * (M * warp() + m), step);
+    };
+    add_dots(s, factor, tile);
 }
 
 // Weights of a 16 x 16 piece as the left factor of the next product.
@@ -91,28 +99,33 @@ __device__ __forceinline__ bool tame(unsigned& pair) {
     return low || high;
 }
 
-// What `tame` took out, given back to the rows that see it. `sees(i, n)`: row i of 16 sees row n.
-template <class Sees>
-__device__ __forceinline__ void give_back(float (&d)[4], const Number* rows, int column,
-                                          Sees sees) {
+// What `tame` took out, given back to the rows that see it. Rare, and slow.
+template <int N, class Apart, class Sees>
+__device__ __forceinline__ void give_back(float (&acc)[M][2 * STEPS][4], const Number* tile,
+                                          Apart apart, Sees sees) {
 #pragma unroll 1
-    for (int n = 0; n < 16; n++) {
+    for (int row = 0; row < 8 * N; row++) {
+        const Number* at = tile + row * WIDE + lane() % 4 * 2;
 #pragma unroll
-        for (int e = 0; e < 4; e++) {
-            float x = to_float(rows[n * WIDE + column + lane() % 4 * 2 + e % 2]);
-            if (!(fabsf(x) < INFINITY) && sees(lane() / 4 + e / 2 * 8, n)) d[e] += x;
+        for (int i = 0; i < M * 8 * STEPS; i++) {
+            int m = i / (8 * STEPS), n = i / 4 % (2 * STEPS), e = i % 4;
+            float x = to_float(at[8 * n + e % 2]);
+            if (!(fabsf(x) < INFINITY) && apart(m, row / 16) == 0 &&
+                sees(lane() / 4 + e / 2 * 8, row % 16))
+                acc[m][n][e] += x;
         }
     }
 }
 
-// acc[m] += weights[m] (16 x 8 N) times rows from `row` on of `tile`. On the `edge`, where the tile
-// holds rows that a row of the result must not see, not even as 0 times NaN: `apart(m, n)` is the
-// first row of fragment m less row n of the tile, in units of 16 positions and in the direction of
-// what is seen; negative: nothing is seen, 0: the triangle `sees`, positive: everything.
+// acc[m] += weights[m] (16 x 8 N) times the rows of `tile`. On the `edge`, where the tile has rows
+// that a row of the result must not see, not even as 0 times NaN: `apart(m, n)` is the distance of
+// fragment m from the n-th 16 rows of the tile, in 16 positions and in the direction of what is
+// seen; negative: nothing is seen, 0: the triangle `sees`, positive: everything.
 template <bool edge, int N, class Apart, class Sees>
 __device__ __forceinline__ void add_weighted(float (&acc)[M][2 * STEPS][4],
                                              const float (&weights)[M][N][4], const Number* tile,
-                                             int row, Apart apart, Sees sees) {
+                                             Apart apart, Sees sees) {
+    bool wild = false;
 #pragma unroll
     for (int n = 0; n < N / 2; n++) {
         unsigned left[M][4];
@@ -121,7 +134,7 @@ __device__ __forceinline__ void add_weighted(float (&acc)[M][2 * STEPS][4],
 #pragma unroll
         for (int step = 0; step < STEPS; step++) {
             unsigned right[2][2];
-            across(right, tile, row + 16 * n, step);
+            across(right, tile, 16 * n, step);
 #pragma unroll
             for (int m = 0; m < M; m++) {
                 int away = edge ? apart(m, n) : 1;
@@ -129,19 +142,19 @@ __device__ __forceinline__ void add_weighted(float (&acc)[M][2 * STEPS][4],
                     mma_16x8x16(acc[m][2 * step], left[m], right[0]);
                     mma_16x8x16(acc[m][2 * step + 1], left[m], right[1]);
                 } else if (away == 0) {
+                    unsigned calm[2][2];
 #pragma unroll
-                    for (int half = 0; half < 2; half++) {
-                        unsigned calm[2] = {right[half][0], right[half][1]};
-                        bool wild = tame(calm[0]) | tame(calm[1]);
-                        mma_16x8x16(acc[m][2 * step + half], left[m], calm);
-                        if (__any_sync(FULL, wild))
-                            give_back(acc[m][2 * step + half], tile + (row + 16 * n) * WIDE,
-                                      16 * step + 8 * half, sees);
+                    for (int i = 0; i < 4; i++) {
+                        calm[i / 2][i % 2] = right[i / 2][i % 2];
+                        wild |= tame(calm[i / 2][i % 2]);
                     }
+                    mma_16x8x16(acc[m][2 * step], left[m], calm[0]);
+                    mma_16x8x16(acc[m][2 * step + 1], left[m], calm[1]);
                 }
             }
         }
     }
+    if (edge && __any_sync(FULL, wild)) give_back<N>(acc, tile, apart, sees);
 }
 
 // A warp's rows of a result to global memory, row 0 of the tile at `to`; from `left` on there are

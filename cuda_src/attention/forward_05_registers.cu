@@ -1,0 +1,70 @@
+// Fewer instructions and waits a score: the queries stay in registers as left factors, 2^x is one
+// instruction, and there is one barrier a visit, behind which the other buffer is free. Against 04:
+// what the tensor cores wait for are exponentials, reads of shared memory and barriers.
+//
+//@ launch attention_forward grid=B*H*ceil_div(T,block/2*M) block=block shared=(block/2*M+256)*(ceil_div(D,16)*16+8)*2
+//@ static D
+//@ block  128
+//@ tune   M 2 1
+//@ needs  M * D <= 128
+//@ dtype  F=bfloat16
+//@ claims deterministic batch_invariant no_atomics
+#include "mma_softmax.cuh"
+
+template <bool edge>
+__device__ __forceinline__ void take_tile(Running& to, const unsigned (&queries)[M][STEPS][4],
+                                          const Number* keys, const Number* values, float scale,
+                                          int row, int key, int ahead) {
+    float s[M][SCORES][4] = {};
+    auto factor = [&](unsigned (&left)[4], int m, int step) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) left[i] = queries[m][step][i];
+    };
+    add_dots(s, factor, keys);
+    soften<edge>(to, s, scale, row, key, [](float x) { return exp2_fast(x); });
+    add_weighted<edge>(to.acc, s, values, [=](int m, int n) { return m - n - ahead / 16; },
+                       [](int i, int n) { return n <= i; });
+}
+
+extern "C" __global__ void __launch_bounds__(block) attention_forward(F* out, float* lse,
+                                                                      const F* qkv, int B, int T,
+                                                                      int H) {
+    DYNAMIC_SHARED(Number, queries);
+    Number *keys = queries + OWN * WIDE, *values = keys + 2 * KEYS * WIDE;
+    int blocks = (T + OWN - 1) / OWN;
+    int first = (blocks - 1 - blockIdx.x % blocks) * OWN;  // the longest rows begin first
+    size_t head = blockIdx.x / blocks, h = head % H, b = head / H, C = (size_t)H * D;
+    const F* q = qkv + b * T * 3 * C + h * D;
+    bool packed = D % 8 == 0 && is_aligned(qkv);
+    auto load = [=](int key) {
+        int buffer = key / KEYS % 2 * KEYS * WIDE;
+        load_tile<KEYS>(keys + buffer, q + C + key * 3 * C, 3 * C, T - key, packed);
+        load_tile<KEYS>(values + buffer, q + 2 * C + key * 3 * C, 3 * C, T - key, packed);
+        copy_async_commit();
+    };
+    load_tile<OWN>(queries, q + first * 3 * C, 3 * C, T - first, packed);
+    load(0);
+    copy_async_wait<0>();
+    __syncthreads();
+    unsigned factors[M][STEPS][4];
+#pragma unroll
+    for (int i = 0; i < M * STEPS; i++)
+        rows_of(factors[i / STEPS][i % STEPS], queries, 16 * (M * warp() + i / STEPS), i % STEPS);
+    Running mine = {};
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) mine.max[i / 2][i % 2] = -INFINITY;
+    int own = first + 16 * M * warp(), end = min(first + OWN, T), row = own + lane() / 4;
+    float scale = LOG2_E / sqrtf(D);
+    for (int key = 0; key < end; key += KEYS) {
+        copy_async_wait<0>();
+        __syncthreads();  // these have landed for all, and all have done with those before
+        if (key + KEYS < end) load(key + KEYS);
+        const Number *k = keys + key / KEYS % 2 * KEYS * WIDE, *v = k + (values - keys);
+        if (key + KEYS <= own + 1)
+            take_tile<false>(mine, factors, k, v, scale, row, key, 0);
+        else if (key < own + 16 * M)
+            take_tile<true>(mine, factors, k, v, scale, row, key, key - own);
+    }
+    bool pairs = D % 2 == 0 && reinterpret_cast<uintptr_t>(out) % 4 == 0;
+    finish(out + (b * T + first) * C + h * D, lse + head * T + first, mine, C, T - first, pairs);
+}
