@@ -4,9 +4,9 @@
 
 Flavours: `fast` runs, `addresses` also looks at every access (inside its buffer, aligned, of memory
 that has been written), `races` also at their order. Schedules say which of the threads that can go
-on does: `fifo`, `reverse`, `random`, `warps` (one warp runs as far ahead as the barriers let it);
-blocks run one after the other, in an order of the schedule's too. What nobody waits for may happen
-in any order on a GPU, so results must not depend on the schedule.
+on does: `fifo`, `reverse` (who came last), `random`, `warps` (one warp runs as far ahead as the
+barriers let it); blocks run one after the other, in an order of the schedule's too. What nobody
+waits for may happen in any order on a GPU, so results must not depend on the schedule.
 
 A bug found raises EmulationFault from the call: what, where in the source, which block and thread.
 Results are the machine's float arithmetic without fused multiply-add, so they repeat bit for bit
@@ -37,7 +37,7 @@ VALUES = {"multiprocessors": 4, "shared_limit": 232448}  # an H200's, but for it
 class Request(ctypes.Structure):
     """As in emulation/runtime.h."""
 
-    _fields_ = [("grid", ctypes.c_uint32), ("block", ctypes.c_uint32),
+    _fields_ = [("grid", ctypes.c_uint64), ("block", ctypes.c_uint64),
                 ("dynamic_bytes", ctypes.c_uint64), ("checks", ctypes.c_int32),
                 ("schedule", ctypes.c_int32), ("seed", ctypes.c_uint64),
                 ("limit", ctypes.c_double), ("static_bytes", ctypes.c_uint64),

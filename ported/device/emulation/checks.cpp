@@ -432,11 +432,22 @@ void __tsan_func_exit() {}
 void __tsan_vptr_update(void**, void*) {}
 void __tsan_vptr_read(void**) {}
 
-// ---- what -fsanitize=bounds calls: an index outside an array whose size the compiler knows
+// ---- what -fsanitize=bounds and alignment call
 void __ubsan_handle_out_of_bounds(void*, uintptr_t index) {
     if (!in_kernel()) return;
     char text[200];
     std::snprintf(text, sizeof text, "index %td at {at}, outside the array", (ptrdiff_t)index);
     fault_at("out_of_bounds", PLACE, text);
+}
+// `about`: file, line and column, the type's description, the alignment's logarithm.
+void __ubsan_handle_type_mismatch_v1(const uint8_t* about, uintptr_t at) {
+    unsigned wanted = 1u << about[24];
+    if (!in_kernel() || at % wanted == 0) return;
+    char text[300];
+    Memory* memory = find(reinterpret_cast<uint8_t*>(at));
+    std::snprintf(text, sizeof text, "an access at {at} to byte %td of %s: the address is no "
+                  "multiple of %u", memory ? reinterpret_cast<uint8_t*>(at) - memory->begin : 0,
+                  memory ? memory->name.c_str() : "memory that no buffer holds", wanted);
+    fault_at("misaligned", PLACE, text);
 }
 }

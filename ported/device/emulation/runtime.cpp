@@ -502,21 +502,26 @@ bool run_block(unsigned number) {
     return !last_fault.kind[0];
 }
 
+// What the driver looks at before a launch (CUDA C++ Programming Guide, compute capabilities; the
+// limits of 9.0).
 bool allowed() {
-    auto refuse = [](const char* what, size_t found, size_t most) {
-        fault_of_launch("launch", "the driver would refuse this launch: %s is %zu; at most %zu",
-                        what, found, most);
-        return false;
+    struct {
+        const char* what;
+        uint64_t found, least, most;
+    } limits[] = {
+        {"the grid's number of blocks", request.grid, 1, 0x7fffffff},
+        {"the block's number of threads", request.block, 1, MOST_THREADS},
+        {"static shared memory in bytes", request.static_bytes, 0, MOST_STATIC},
+        {"shared memory in bytes", request.static_bytes + request.dynamic_bytes, 0, MOST_SHARED},
     };
-    if (!request.grid || request.grid > 0x7fffffffu)
-        return refuse("the grid's number of blocks", request.grid, 0x7fffffffu);
-    if (!request.block || request.block > MOST_THREADS)
-        return refuse("the block's number of threads", request.block, MOST_THREADS);
-    size_t static_bytes = request.static_bytes;
-    if (static_bytes > MOST_STATIC)
-        return refuse("static shared memory in bytes", static_bytes, MOST_STATIC);
-    if (static_bytes + request.dynamic_bytes > MOST_SHARED)
-        return refuse("shared memory in bytes", static_bytes + request.dynamic_bytes, MOST_SHARED);
+    for (auto& limit : limits) {
+        bool few = limit.found < limit.least;
+        if (!few && limit.found <= limit.most) continue;
+        fault_of_launch("launch", "the driver would refuse this launch: %s is %zu; at %s %zu",
+                        limit.what, static_cast<size_t>(limit.found), few ? "least" : "most",
+                        static_cast<size_t>(few ? limit.least : limit.most));
+        return false;
+    }
     return true;
 }
 
@@ -561,17 +566,17 @@ std::pair<char*, char*> image_of(void* address) {
 void run_blocks(void (*body)(void*), char* shared_begin, char* shared_end) {
     prepare_memory();
     std::tie(image_begin, image_end) = image_of(reinterpret_cast<void*>(body));
-    block_threads = request.block;
-    state.block_size = {request.block, 1, 1};
-    state.grid_size = {request.grid, 1, 1};
+    block_threads = static_cast<unsigned>(request.block);
+    auto grid = static_cast<unsigned>(request.grid);
+    state.block_size = {block_threads, 1, 1};
+    state.grid_size = {grid, 1, 1};
     size_t dynamic = (request.dynamic_bytes + 127) / 128 * 128;
     state.dynamic_shared = dynamic_room_end - dynamic;
     random_state = request.seed * 2654435761u + 88172645463325252ull;
-    std::vector<uint32_t> order(request.grid);
-    for (uint32_t i = 0; i < request.grid; i++)
-        order[i] = request.schedule == reverse ? request.grid - 1 - i : i;
-    if (request.schedule >= random_order)
-        for (uint32_t i = request.grid; i > 1; i--) std::swap(order[i - 1], order[random_number() % i]);
+    std::vector<uint32_t> order(grid);
+    for (uint32_t i = 0; i < grid; i++) order[i] = request.schedule == reverse ? grid - 1 - i : i;
+    for (uint32_t i = grid; request.schedule >= random_order && i > 1; i--)
+        std::swap(order[i - 1], order[random_number() % i]);
     checks_begin_launch(shared_begin, shared_end);
     Guard guard(request.limit);
     for (uint32_t block : order) {

@@ -27,8 +27,7 @@ struct Variable {  // of static shared memory: where it lies in it
 };
 // One launch as Python asks for it; mirrored by ctypes in ported/device/emulated.py.
 struct Request {
-    uint32_t grid, block;
-    uint64_t dynamic_bytes;
+    uint64_t grid, block, dynamic_bytes;
     int32_t checks;    // 0 none, 1 addresses, 2 addresses and races
     int32_t schedule;  // 0 fifo, 1 reverse, 2 random, 3 warps (one runs as far ahead as it can)
     uint64_t seed;
