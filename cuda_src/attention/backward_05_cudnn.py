@@ -7,7 +7,7 @@
 #@ needs  T > 1
 from functools import partial
 
-from ported.device.cudnn import Version, backward
+from ported.device.cudnn import Graphs, backward
 
-vendor = Version("attention_backward", partial(backward, deterministic=False))
+vendor = Graphs("attention_backward", partial(backward, deterministic=False))
 plan, candidates = vendor.plan, vendor.candidates

@@ -9,7 +9,7 @@
 #@ claims deterministic
 from functools import partial
 
-from ported.device.cudnn import Version, backward
+from ported.device.cudnn import Graphs, backward
 
-vendor = Version("attention_backward", partial(backward, deterministic=True))
+vendor = Graphs("attention_backward", partial(backward, deterministic=True))
 plan, candidates = vendor.plan, vendor.candidates

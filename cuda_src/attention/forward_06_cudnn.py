@@ -5,7 +5,7 @@
 #@ needs  D % 8 == 0
 #@ needs  D <= 128
 #@ claims deterministic
-from ported.device.cudnn import Version, forward
+from ported.device.cudnn import Graphs, forward
 
-vendor = Version("attention_forward", forward)
+vendor = Graphs("attention_forward", forward)
 plan, candidates = vendor.plan, vendor.candidates

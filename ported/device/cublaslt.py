@@ -76,7 +76,7 @@ class Product:
 
 def library():
     """nvmath's bindings of cuBLASLt: each function takes the C function's arguments as ints."""
-    return vendor.imported("nvmath.bindings.cublasLt", "nvmath-python")
+    return vendor.imported("nvmath.bindings.cublasLt", "nvmath-python", alone=True)
 
 
 _handles: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()

@@ -165,7 +165,7 @@ class Attention:
         return partial(self.graph.execute, pointers, addresses["workspace"], handle(self.device))
 
 
-class Version:
+class Graphs:
     """A version of attention: `draw` makes its graph. Graphs are kept, one a shape and plan."""
 
     def __init__(self, name: str, draw: Callable[[Sketch], None]):
@@ -195,4 +195,4 @@ class Version:
         return found
 
 
-__all__ = ["Attention", "Planned", "Sketch", "Version", "backward", "forward", "handle", "library"]
+__all__ = ["Attention", "Graphs", "Planned", "Sketch", "backward", "forward", "handle", "library"]

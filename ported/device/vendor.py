@@ -7,10 +7,12 @@ call, so that the same algorithm runs and the result is the same bit for bit.
 """
 
 import importlib
+import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -33,13 +35,40 @@ class Plan:
     bind: Callable[[Mapping[str, int], Mapping[str, float]], Callable[[], object]]
 
 
-def imported(name: str, package: str) -> ModuleType:
-    """A library's Python side. DeviceError says which package is missing."""
+def imported(name: str, package: str, alone: bool = False) -> ModuleType:
+    """A library's Python side. `alone`: without what its parent packages do when they start, which
+    for nvmath is to load every library it knows, about a second. DeviceError says which package is
+    missing."""
+    stood_in: list[str] = []
     try:
+        if alone and name not in sys.modules:
+            stood_in = _stand_in_for_parents(name)
         return importlib.import_module(name)
     except ImportError as error:
         raise DeviceError(f"no {name}: {error}; a version of this vendor library needs it: "
                           f"pip install {package}") from error
+    finally:
+        for parent in stood_in:  # who imports the package itself gets the whole of it
+            del sys.modules[parent]
+
+
+def _stand_in_for_parents(name: str) -> list[str]:
+    """Empty packages, with the real ones' paths, for those parents that are not there yet."""
+    made, path = [], None
+    words = name.split(".")[:-1]
+    for k in range(len(words)):
+        parent = ".".join(words[:k + 1])
+        if parent not in sys.modules:
+            spec = PathFinder.find_spec(parent, path)
+            if spec is None:
+                for one in made:
+                    del sys.modules[one]
+                raise ModuleNotFoundError(f"No module named '{parent}'", name=parent)
+            sys.modules[parent] = ModuleType(parent)
+            sys.modules[parent].__path__ = list(spec.submodule_search_locations or [])
+            made.append(parent)
+        path = sys.modules[parent].__path__
+    return made
 
 
 def kernel(path: str, contract: Contract, axes: Mapping[str, int], device):
