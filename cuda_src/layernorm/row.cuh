@@ -1,13 +1,17 @@
-// A row of C channels (compiled in) kept in the registers of a team of warps. As many warps as leave
-// a lane at most 32 numbers: one up to C = 1024, two up to 2048. Lane l of the team holds the packets
+// A row of C channels (compiled in) kept in the registers of a team of warps: one warp up to
+// C = ONE_WARP, two up to twice that, then four and eight. Lane l of the team holds the packets
 // l, l + TEAM, l + 2 TEAM ..; zeros stand where the row has ended.
 #pragma once
 #include "words.cuh"
 
-constexpr int WARPS = C <= 1024 ? 1 : C <= 2048 ? 2 : C <= 4096 ? 4 : 8;  // a team's
-constexpr int TEAM = 32 * WARPS;                                          // its lanes
-constexpr int TEAMS = block / TEAM;                                       // rows a block does at once
-static_assert(block % TEAM == 0, "needs C <= 32 * block");
+#ifndef ONE_WARP
+#define ONE_WARP 1024  // a lane holds 32 numbers at most
+#endif
+
+constexpr int WARPS = C <= ONE_WARP ? 1 : C <= 2 * ONE_WARP ? 2 : C <= 4 * ONE_WARP ? 4 : 8;
+constexpr int TEAM = 32 * WARPS;     // lanes of a team
+constexpr int TEAMS = block / TEAM;  // rows a block does at once
+static_assert(block % TEAM == 0, "a block of whole teams; the file's `needs` see to it");
 
 constexpr int SIZE = Words<R>::size;                            // numbers in a packet
 constexpr int PACKETS = (C + TEAM * SIZE - 1) / (TEAM * SIZE);  // packets a lane holds
@@ -37,10 +41,10 @@ __device__ inline Words<T> take(const T* row, int c) {
     }
     return found;
 }
-template <bool packed, class T>
+template <bool packed, bool once = true, class T>
 __device__ inline void take_row(Words<T> (&held)[PACKETS], const T* row) {
 #pragma unroll
-    for (int v = 0; v < PACKETS; v++) held[v] = take<packed>(row, channel(v));
+    for (int v = 0; v < PACKETS; v++) held[v] = take<packed, once>(row, channel(v));
 }
 template <bool packed, class T>
 __device__ inline void put(T* row, int c, const Words<T>& packet) {
