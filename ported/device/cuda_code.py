@@ -47,8 +47,9 @@ def nvcc() -> tuple[str, str]:
         (str(p) for p in _installed("bin/nvcc") if os.access(p, os.X_OK)), None)
     if path is None:
         raise DeviceError("no CUDA compiler: looked for nvcc on PATH and in Python's packages; "
-                          "install CUDA's toolkit, or pip install the project's extra `cuda`, or "
-                          "set NVCC to its path")
+                          "install CUDA's toolkit, or pip install nvidia-cuda-nvcc nvidia-nvvm "
+                          "nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-cccl (13.0), or set "
+                          "NVCC to its path")
     state = os.stat(os.path.realpath(path))
     return path, f"{os.path.realpath(path)}:{state.st_size}:{state.st_mtime_ns}"
 
@@ -104,9 +105,10 @@ def cubin(version: Version, precision: Precision, values: Mapping[str, int],
     built.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=built.parent) as scratch:
         unit, out = Path(scratch) / "unit.cu", Path(scratch) / "unit.cubin"
-        unit.write_text(f'{text}#include "{version.path}"\n')
-        command = [path, *flags, "-cubin", "-I", str(COMMON), "-I", str(version.path.parent),
-                   str(unit), "-o", str(out)]
+        file = version.path.resolve()
+        unit.write_text(f'{text}#include "{file}"\n')
+        command = [path, *flags, "-cubin", "-I", str(COMMON), "-I", str(file.parent), str(unit),
+                   "-o", str(out)]
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:
             message = "\n".join((result.stderr + result.stdout).splitlines()[:20])
