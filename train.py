@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ported.device import DeviceError
-from ported.executor import Executor
-from ported.training import checkpoint, report, runs, sampling, start, text
+from ported.executor import Executor, ExecutorError
+from ported.training import checkpoint, report, runs, sampling, start, text, trace
 from ported.training.config import Config, parse
 from ported.training.data import open_data
 from ported.training.errors import BadInput
@@ -53,6 +53,7 @@ def train(config: Config, given: dict) -> int:
     """Everything before the first step, then the loop. `given`: the flags typed."""
     begun = start.begin(config, given)
     config, size = begun.config, begun.size
+    first_weights = start.drawn(begun)
     train_tokens, val_tokens = open_data(config, print, size.V)
     program = start.program_of(config, size)
     device = start.open_device(begun)
@@ -64,7 +65,7 @@ def train(config: Config, given: dict) -> int:
     steps = config.steps if config.steps >= 0 else train_tokens.windows // config.batch
     parameters, moments = start.tensors(executor)
     checkpoint.check_room(begun.run or Path(config.out), parameters, config, steps)
-    start.fill(begun, parameters, moments)
+    start.fill(begun, parameters, moments, first_weights)
     executor.write("dscale", 1 / (config.batch * config.sequence_length))
 
     computes = f"{device.threads} threads" if device.name == "cpu" else (
@@ -87,7 +88,21 @@ def train(config: Config, given: dict) -> int:
             log.write({"step": begun.step, "changed": begun.changed})
         trainer = Trainer(config, executor, loader, val_tokens, begun)
         record = Record(trainer, log, save, begun.step, steps)
-        return loop(trainer, record, run, begun.step, steps)
+        try:
+            return loop(trainer, record, run, begun.step, steps)
+        except (ExecutorError, DeviceError) as error:
+            raise failed(config, recorded, run, record, error) from error
+
+
+def failed(config: Config, recorded: dict, run: Path, record: "Record",
+           error: Exception) -> BadInput:
+    """The device, or a step of the program, failed while training. Checkpoints are as they were."""
+    last = (checkpoint.complete(run) or [None])[-1]
+    found = str(error)
+    if gone(error) and not config.plain:
+        found += "\n" + trace.traced(config, recorded, last, record.done, record.show.say)
+    return BadInput(f"training, step {record.done + 1}", found, "steps that the device can do",
+                    f"python train.py --resume {run}, which goes on from {last or 'the beginning'}")
 
 
 class Trainer:
@@ -194,7 +209,7 @@ class Record:
             shapes = {name: b.shape for name, b in program.members("parameters").items()}
             full /= report.operations(report.parameters_of(shapes, sizes["V"]), sizes)
         self.show = report.Progress(steps, config.batch * config.sequence_length, full)
-        self.first = True
+        self.first, self.done = True, begun
         self.talks = (trainer.config.sample_tokens > 0
                       and trainer.executor.program.sizes["V"] == VOCABULARY)
 
@@ -202,6 +217,7 @@ class Record:
              skipped: bool) -> None:
         seconds = time.perf_counter() - began
         mark = {"skipped": True} if skipped else {}
+        self.done = step
         self.log.write({"step": step, "loss": loss, "norm": norm, "lr": rate, **mark})
         begun = {"since_start": report.since_start()} if self.first else {}
         self.log.time({"step": step, "ms": seconds * 1e3, **begun})

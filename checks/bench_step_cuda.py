@@ -110,7 +110,7 @@ class TorchSide:
             model = GPT2(size)
         model = model.to_empty(device="cuda")
         state = {name: torch.from_numpy(value) for name, value in
-                 start.drawn(parameters(size), self.config.seed, size)}
+                 start.Drawn(parameters(size), self.config.seed, size)}
         model.load_state_dict(state)
         return model
 

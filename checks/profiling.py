@@ -53,7 +53,7 @@ def executor_of(config: Config, unproved: bool) -> tuple[Executor, object]:
     kernels, _ = choose(program, device, begun, print)
     executor = Executor(program, device, kernels)
     parameters, _ = start.tensors(executor)
-    for name, value in start.drawn(parameters.shapes, config.seed, begun.size):
+    for name, value in start.Drawn(parameters.shapes, config.seed, begun.size):
         parameters.write(name, value)
     random = np.random.default_rng(config.seed)
     for name in ("tokens", "targets"):

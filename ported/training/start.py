@@ -1,9 +1,9 @@
 """Where a run begins: anew, from a Hugging Face folder's weights, or where another one stopped."""
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from math import prod
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from reference.programs import gpt2
 # Rows of logits at a time, where --head-chunks does not say: on a processor as many as its caches
 # hold, on a GPU at least as many as fill it, so that the fewest bytes stand beside full speed.
 CHUNK, CHUNK_CUDA = 512, 8192
-AHEAD = 8  # tensors being drawn while one is written
+AHEAD, ROOM = 8, 1 << 30  # threads that draw first weights, and bytes they may be ahead
 
 
 @dataclass(frozen=True)
@@ -177,30 +177,50 @@ def tensors(executor: Executor) -> tuple[Tensors, Tensors]:
     return Tensors(shapes, read, write), Tensors(moments, executor.read, executor.write)
 
 
-def fill(start: Start, parameters: Tensors, moments: Tensors) -> None:
-    """The values with which training starts: the checkpoint's, a folder's, or drawn by seed."""
+class Drawn:
+    """First weights, drawn by threads from now on; each depends on its name alone.
+
+    Gives (name, value) in the order in which they are done. At most ROOM bytes wait to be taken,
+    and one tensor more.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], seed: int, size: gpt2.Config):
+        self.names = iter(sorted(shapes, key=lambda name: -prod(shapes[name])))
+        self.shapes, self.seed, self.size, self.room = shapes, seed, size, ROOM
+        self.pool, self.waiting = ThreadPoolExecutor(AHEAD), {}
+        weakref.finalize(self, self.pool.shutdown, wait=False, cancel_futures=True)
+        self._begin()
+
+    def _begin(self) -> None:
+        while self.room > 0 and (name := next(self.names, None)):
+            self.room -= 4 * prod(self.shapes[name])
+            future = self.pool.submit(weights.initial, name, self.shapes[name], self.seed,
+                                      self.size.L, self.size.V)
+            self.waiting[future] = name
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+        while self.waiting:
+            for future in wait(self.waiting, return_when=FIRST_COMPLETED)[0]:
+                name = self.waiting.pop(future)
+                self.room += 4 * prod(self.shapes[name])
+                yield name, future.result()
+            self._begin()
+
+
+def drawn(begun: Start) -> Drawn | None:
+    """The first weights of a run that begins anew; None for one that takes others."""
+    if begun.checkpoint or begun.config.init_from:
+        return None
+    return Drawn(gpt2.parameters(begun.size), begun.config.seed, begun.size)
+
+
+def fill(start: Start, parameters: Tensors, moments: Tensors, first: Drawn | None) -> None:
+    """The values with which training starts: the checkpoint's, a folder's, or those drawn."""
     size = start.size
     if start.checkpoint:
         checkpoint.restore(start.checkpoint, parameters, moments, size.V)
     elif start.config.init_from:
         hugging_face.read(Path(start.config.init_from), parameters, size.V)
     else:
-        for name, value in drawn(parameters.shapes, start.config.seed, size):
+        for name, value in first:
             parameters.write(name, value)
-
-
-def drawn(shapes: Mapping[str, tuple[int, ...]], seed: int,
-          size: gpt2.Config) -> Iterator[tuple[str, np.ndarray]]:
-    """First weights by name, drawn by threads, a few ahead, in the order in which they are done;
-    each depends on its name alone."""
-    names = iter(sorted(shapes, key=lambda name: -prod(shapes[name])))
-    with ThreadPoolExecutor(AHEAD) as pool:
-        def begun(count: int) -> dict:
-            return {pool.submit(weights.initial, name, shapes[name], seed, size.L, size.V): name
-                    for name in islice(names, count)}
-        waiting = begun(AHEAD)
-        while waiting:
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield waiting.pop(future), future.result()
-            waiting |= begun(len(done))
