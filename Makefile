@@ -24,6 +24,9 @@ compare: .venv/ready  ## the ported trainer against stock PyTorch: table, pictur
 bench: .venv/ready  ## time every version, and a training step of GPT-2 124M, against PyTorch
 	@$(PY) -m checks.bench $(ARGS)
 
+profile: .venv/ready  ## where a step's time goes and what bounds it; ARGS="--device cuda --model gpt2 ..."
+	@$(PY) -m checks.profiling $(ARGS)
+
 tune: .venv/ready  ## measure every proved version at train.py's shapes; the trainer then chooses by it
 	@$(PY) -m checks.bench --tune $(ARGS)
 
@@ -56,4 +59,4 @@ clean:  ## remove .venv and what tests left; runs/ and the cache stay
 	@.venv/bin/pip install -q --disable-pip-version-check -r .venv/interop.txt
 	@touch $@
 
-.PHONY: help train test test-all verify compare bench tune golden evidence docs lint clean
+.PHONY: help train test test-all verify compare bench profile tune golden evidence docs lint clean
