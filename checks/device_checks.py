@@ -53,7 +53,7 @@ def reruns(trial: Trial, first: Result) -> None:
 
 def of(device) -> tuple:
     """The checks of a device that look at one case."""
-    return {"emulated": (schedules,), "cuda": (reruns,)}.get(device.name, ())
+    return {"emulated": (schedules, sanitizers), "cuda": (reruns,)}.get(device.name, ())
 
 
 def of_the_file(subject: Subject) -> None:

@@ -1,4 +1,5 @@
-"""README's generated parts: the ladder table from the evidence, and the map from the tree.
+"""README's generated parts: tables of the ladders and of steps from the evidence (ladder.py), and
+the map from the tree.
 
     python -m checks.docs            says whether README is as it would be written
     python -m checks.docs --write    writes it
@@ -8,90 +9,49 @@ import argparse
 import re
 import sys
 
-from ported import contract, evidence, source
+from checks import ladder
 from ported.contract import ROOT
 
 README = ROOT / "README.md"
-FOLDER = "cpu-x86_64"
 PLACES = ("reference", "reference/stock", "reference/explicit", "reference/programs", "ported",
-          "ported/c_src", "ported/device", "ported/training", "checks", "checks/rejects", "golden")
-
-
-def first_sentence(text: str) -> str:
-    """The first sentence of a docstring or an idea, on one line, without table marks."""
-    line = " ".join(text.split()).replace("|", "/")
-    return re.split(r"(?<=[.:;])\s", line, maxsplit=1)[0].rstrip(".:;")
-
-
-def quoted(timing: dict | None) -> tuple[str, str, str]:
-    """Time, share of the roofline, and PyTorch's time over ours, as cells."""
-    if timing is None:
-        return "", "", ""
-    seconds = timing["seconds"]
-    time = f"{seconds * 1e3:.2f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.1f} us"
-    peer = timing.get("peer_seconds")
-    share = "in cache" if timing["roof"] == "cache" else f"{timing['share']:.0%} {timing['roof']}"
-    return (time, share,
-            f"{peer / seconds:.2f}x" if peer else "")
-
-
-def row(version, contracts) -> str:
-    """One version's line of the table."""
-    made = contracts[version.contract_name]
-    key = evidence.meaning(version, made)
-    record = evidence.committed(version.name, FOLDER)
-    state = "none" if record is None else evidence.judge(record, key)
-    timings = (record or {}).get("timings", []) if (record or {}).get("meaning") == key else []
-    shown = [timing for timing in timings if timing.get("label") == "gpt2"]
-    timing = max(shown, key=lambda t: t["seconds"], default=None)
-    time, share, ratio = quoted(timing)
-    worst = max((check["worst"] for check in (record or {}).get("checks", {}).values()
-                 if check.get("worst") is not None), default=None)
-    error = "" if worst is None or state == "void" else f"{worst:.2f}"
-    idea = first_sentence(version.idea)
-    idea = idea if len(idea) <= 84 else idea[:81].rstrip() + "..."
-    return f"| `{version.name}` | {idea} | {state} | {error} | {time} | {share} | {ratio} |"
-
-
-def table() -> str:
-    """The ladder: every version of every operation."""
-    contracts = contract.read_all()
-    versions = source.read_all()
-    head = ["| version | idea | proof | error / bound | time | roofline | PyTorch / ours |",
-            "|---|---|---|---|---|---|---|"]
-    return "\n".join([*head, *(row(versions[name], contracts) for name in sorted(versions))])
-
-
-def described(place: str) -> str:
-    """What a folder is for, in the words of its README line here or its package docstring."""
-    path = ROOT / place / "__init__.py"
-    text = path.read_text() if path.is_file() else ""
-    match = re.match(r'"""(.*?)(?:\n\n|""")', text, re.S)
-    return first_sentence(match.group(1)) if match else FOLDERS_WITHOUT_PACKAGE[place]
-
-
+          "ported/c_src", "cuda_src", "ported/device", "ported/device/emulation",
+          "ported/training", "checks", "checks/rejects", "golden")
 FOLDERS_WITHOUT_PACKAGE = {
     "ported/c_src": "kernels in C, `<operation>/<direction>_NN_idea.c`",
+    "cuda_src": "kernels in CUDA C++ (.cu) and calls of vendors' libraries (.py), under such names",
     "checks": "the prover, and every other test",
     "checks/rejects": "wrong kernels, each of which must be refused for its stated reason",
     "golden": "named tensors and curves from float64 stock, and the evidence; written by commands",
 }
+COUNTED = {"ported/c_src": ("*/*.c",), "cuda_src": ("*/*_[0-9][0-9]_*.cu", "*/*_[0-9][0-9]_*.py"),
+           "checks/rejects": ("*/*.c", "*/*.cu")}
+
+
+def described(place: str) -> str:
+    """What a folder is for: the first sentence of its package's docstring, or the words above."""
+    path = ROOT / place / "__init__.py"
+    text = path.read_text() if path.is_file() else ""
+    match = re.match(r'"""(.*?)(?:\n\n|""")', text, re.S)
+    return ladder.first_sentence(match.group(1)) if match else FOLDERS_WITHOUT_PACKAGE[place]
 
 
 def tree_map() -> str:
     """A line a folder."""
-    counts = {"ported/c_src": len(list((ROOT / "ported/c_src").glob("*/*.c"))),
-              "checks/rejects": len(list((ROOT / "checks/rejects").glob("*/*.c")))}
     lines = []
     for place in PLACES:
-        count = f" ({counts[place]} files)" if place in counts else ""
+        files = [path for like in COUNTED.get(place, ()) for path in (ROOT / place).glob(like)]
+        count = f" ({len(files)} files)" if files else ""
         lines.append(f"| `{place}/` | {described(place)}{count} |")
     return "\n".join(["| folder | what it holds |", "|---|---|", *lines])
 
 
+PARTS = {"ladder": ladder.cpu_table, "steps": ladder.step_table, "cuda": ladder.cuda_tables,
+         "map": tree_map}
+
+
 def generated(text: str) -> str:
     """README with its generated parts written anew."""
-    for name, make in (("ladder", table), ("map", tree_map)):
+    for name, make in PARTS.items():
         begin, end = f"<!-- {name}: generated by `make docs` -->", f"<!-- end of {name} -->"
         if begin not in text or end not in text:
             raise SystemExit(f"{README}: found no lines '{begin}' and '{end}'")

@@ -23,7 +23,7 @@ import numpy as np
 from checks import measuring, rounding, sampling, storage
 from checks.measuring import explicit, rows, tensors_of  # noqa: F401 (the gate's other names)
 from ported.contract import Contract
-from ported.precision import FLOAT32, Precision
+from ported.precision import FLOAT32, Precision, rounded
 
 SLACK = 3.0  # c of verification.md; calibrated by `python -m checks.gate --calibrate`
 STOCK = 2.0  # RMSE over stock's
@@ -198,6 +198,8 @@ def judge(truth: Truth, output: str, got: np.ndarray, *, start: np.ndarray | Non
         findings, ratio = _elements(output, got, value, bound, error)
         if stock is not None:
             findings += _against_stock(truth, output, value, scale, error, stock, dtype)
+        if dtype != "float32":  # against the truth as that dtype holds it
+            error = np.where(judged, got - rounded(value.astype(np.float32), dtype), 0.0)
         findings += _bias(truth, output, value, scale, error, judged, dtype)
     return findings, ratio
 
@@ -293,6 +295,9 @@ def _bias(truth, output, value, scale, error, judged, dtype) -> list[Finding]:
     means, weight = _biases(error, value, scale, UNITS[dtype])
     habit = truth.habits[output].bias if output in truth.habits else np.zeros(2)
     chance = np.sqrt((weight**2).sum() / 12) / pick.size
+    if dtype != "float32":  # only where it rounds otherwise than the truth does, near a tie
+        flips = np.minimum(2 * scale / _ulp(value, UNITS[dtype]), 1).sum()
+        chance = np.sqrt(1 + flips) / pick.size
     habit = habit * (UNITS[truth.dtypes.get(output, "float32")] / UNITS[dtype])
     allowed = 6 * (chance + habit) + 0.1 * (1 - weight.mean())
     for what, mean, limit in zip(("away from zero", "upward"), means, allowed, strict=True):

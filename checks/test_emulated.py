@@ -144,6 +144,18 @@ def test_fragments_and_products_of_tensor_cores(flavour):
     assert (found[:, 16:] == 1).all()
 
 
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_words_of_bfloat16(flavour):
+    inp = precision.rounded(np.random.default_rng(4).standard_normal((4, C)), "bfloat16")
+    found = run(opened(flavour, "bfloat16"), read("bfloat16"), 4, inp=inp).reshape(32, 8)
+    x = inp[0, :32].astype(np.float64)
+    square = precision.rounded(x * x, "bfloat16")
+    expected = np.stack([x * x + 1, np.exp(x), np.maximum(x, 1), square - 1.0,
+                         x.reshape(16, 2)[:, ::-1].ravel(), x * x + x, np.full(32, 8.0),
+                         -np.abs(x)], axis=1)
+    np.testing.assert_allclose(found, precision.rounded(expected, "bfloat16"), rtol=2**-8)
+
+
 @pytest.mark.parametrize(("directives", "body", "message"), [
     ("block 2048", "", "block's number of threads is 2048; at most 1024"),
     ("block 32\ngrid C * 100000000", "", "number of blocks is 6400000000; at most 2147483647"),

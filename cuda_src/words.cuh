@@ -54,3 +54,9 @@ template <class T> __device__ inline T get(const Words<T>& words, int j) {
         return reinterpret_cast<const T&>(half);
     }
 }
+
+// The same numbers under another role's type of the same length.
+template <class T, class S> __device__ inline Words<T> as_role(const Words<S>& words) {
+    static_assert(sizeof(T) == sizeof(S), "roles of one type");
+    return {words.at[0], words.at[1], words.at[2], words.at[3]};
+}

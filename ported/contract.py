@@ -98,15 +98,21 @@ class Contract:
         return hashlib.sha256(self.meaning.encode()).hexdigest()
 
 
-def _without_prose(tree: ast.Module) -> str:
-    tree.body = [node for node in tree.body if not (
-        isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in STATEMENTS)]
+def without_prose(tree: ast.Module) -> ast.Module:
+    """The syntax without docstrings; it is changed in place."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and node.body:
             first = node.body[0]
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    return tree
+
+
+def _said(tree: ast.Module) -> str:
+    """What a contract means: no docstrings, no statements of cost."""
+    tree.body = [node for node in tree.body if not (
+        isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in STATEMENTS)]
+    return ast.unparse(without_prose(tree))
 
 
 def _meaning(path: Path, seen: set[Path]) -> str:
@@ -122,7 +128,7 @@ def _meaning(path: Path, seen: set[Path]) -> str:
             other = path.parents[2] / (module.replace(".", "/") + ".py")
             if other.is_file() and other.parent == path.parent and other not in seen:
                 parts.append(_meaning(other, seen))
-    return "\n".join([_without_prose(tree), *parts])
+    return "\n".join([_said(tree), *parts])
 
 
 def _tensors(signature: Signature) -> tuple[Tensor, ...]:

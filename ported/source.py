@@ -4,6 +4,7 @@
 Directives are the lines that begin with `//@` (in a Python version file, `#@`).
 """
 
+import ast
 import hashlib
 import re
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ported import expressions
-from ported.contract import DIRECTIONS, ROOT
+from ported.contract import DIRECTIONS, ROOT, without_prose
 from ported.directives import (
     CLAIMS,
     DTYPES,
@@ -28,6 +29,7 @@ from ported.precision import Precision
 C_TYPES = {"float32": {"float"}, "bfloat16": {"uint16_t", "__nv_bfloat16"},
            "int32": {"int", "int32_t"}}
 SOURCES = {".c": "c_src", ".cu": "cuda_src"}
+DEVICES = ("cpu", "emulated", "cuda")  # modules of ported/device
 DEVICE_VALUES = ("threads", "multiprocessors", "shared_limit")
 _FILE = re.compile(rf"({'|'.join(DIRECTIONS)})_(\d\d)_(\w+)\.(c|cu|py)")
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
@@ -114,7 +116,8 @@ class Version:
         """Source without comments and layout, headers of the project's own inlined, directives."""
         own = sorted(f"@{line}" for _, line in directive_lines(self.text, self.path)
                      if not line.startswith("reject"))
-        return "\n".join([*own, *_code_lines(self.text, self.path.parent, set())])
+        read = _python_lines if self.language == "py" else _code_lines
+        return "\n".join([*own, *read(self.text, self.path.parent, set())])
 
     @cached_property
     def digest(self) -> str:
@@ -138,6 +141,26 @@ def _code_lines(text: str, folder: Path, seen: set[Path]) -> list[str]:
             lines += _code_lines(header.read_text(), header.parent, seen)
         elif words and header is None:
             lines.append(words)
+    return lines
+
+
+def _python_lines(text: str, folder: Path, seen: set[Path]) -> list[str]:
+    """A Python version as syntax, with what it stands on: the modules of ported/device that it
+    imports (the devices themselves apart), and the .cu files that those name."""
+    tree = ast.parse(text)
+    lines = [ast.unparse(without_prose(tree)).replace('"', "'")]  # Pythons differ in quotes
+    for node in ast.walk(tree):
+        places = []
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ported.device"):
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            places = [ROOT / (name.replace(".", "/") + ".py") for name in names]
+        elif isinstance(node, ast.Constant) and str(node.value).endswith(".cu"):
+            places = [ROOT / "cuda_src" / str(node.value)]
+        for place in places:
+            if place.is_file() and place.stem not in DEVICES and place not in seen:
+                seen.add(place)
+                read = _python_lines if place.suffix == ".py" else _code_lines
+                lines += read(place.read_text(), place.parent, seen)
     return lines
 
 

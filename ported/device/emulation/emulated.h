@@ -62,3 +62,4 @@ extern char emulated_shared_end[] __attribute__((weak, visibility("hidden")));
 #include "emulated_threads.h"
 #include "emulated_memory.h"
 #include "emulated_numbers.h"
+#include "emulated_bfloat16.h"
