@@ -16,13 +16,18 @@ EMULATED_STORE(__stcs)
 EMULATED_STORE(__stwb)
 EMULATED_STORE(__stwt)
 
-// Fibers give way nowhere in here, so reading and writing in turn is atomic.
-#define EMULATED_ATOMIC(name, result)                                                         \
-    template <class T> EMULATED_APART T name(T* at, std::common_type_t<T> value) {            \
-        emulated::touch(at, sizeof(T), emulated::Access::atomic, __builtin_return_address(0)); \
-        T old = *at;                                                                          \
-        *at = static_cast<T>(result);                                                         \
-        return old;                                                                           \
+// Fibers give way nowhere in here, so reading and writing in turn is atomic. Bytes are copied, since
+// a type's own assignment would be checked as a plain access.
+#define EMULATED_ATOMIC_BODY(type, result)                                                      \
+    emulated::touch(at, sizeof(type), emulated::Access::atomic, __builtin_return_address(0));   \
+    type old, next;                                                                             \
+    __builtin_memcpy(&old, at, sizeof(type));                                                   \
+    next = static_cast<type>(result);                                                           \
+    __builtin_memcpy(at, &next, sizeof(type));                                                  \
+    return old;
+#define EMULATED_ATOMIC(name, result)                                              \
+    template <class T> EMULATED_APART T name(T* at, std::common_type_t<T> value) { \
+        EMULATED_ATOMIC_BODY(T, result)                                            \
     }
 EMULATED_ATOMIC(atomicAdd, old + value)
 EMULATED_ATOMIC(atomicSub, old - value)
@@ -36,18 +41,12 @@ EMULATED_ATOMIC(atomicInc, old >= value ? 0 : old + 1)
 EMULATED_ATOMIC(atomicDec, old == 0 || old > value ? value : old - 1)
 template <class T>
 EMULATED_APART T atomicCAS(T* at, std::common_type_t<T> expected, std::common_type_t<T> value) {
-    emulated::touch(at, sizeof(T), emulated::Access::atomic, __builtin_return_address(0));
-    T old = *at;
-    if (old == expected) *at = value;
-    return old;
+    EMULATED_ATOMIC_BODY(T, old == expected ? value : old)
 }
 // A pair (or four) is added number by number.
-#define EMULATED_ATOMIC_VECTOR(type, add)                                                       \
-    template <> EMULATED_APART inline type atomicAdd<type>(type* at, type value) {              \
-        emulated::touch(at, sizeof(type), emulated::Access::atomic, __builtin_return_address(0)); \
-        type old = *at;                                                                         \
-        *at = add;                                                                              \
-        return old;                                                                             \
+#define EMULATED_ATOMIC_VECTOR(type, sum)                                          \
+    template <> EMULATED_APART inline type atomicAdd<type>(type* at, type value) { \
+        EMULATED_ATOMIC_BODY(type, sum)                                            \
     }
 EMULATED_ATOMIC_VECTOR(__nv_bfloat162, __hadd2(old, value))
 EMULATED_ATOMIC_VECTOR(float2, make_float2(old.x + value.x, old.y + value.y))
