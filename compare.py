@@ -8,6 +8,7 @@ Both start from the same weights and see the same tokens. The verdict has two ha
 The exit code is 0 where both hold.
 
     python compare.py                          100 steps of train.py's model, a batch of 4
+    python compare.py --unproved               with kernels that have no proof yet
     python compare.py --bisect                 and then every step of the program, buffer by buffer
     python compare.py runs/A runs/B            two logs of one configuration
     python compare.py --device cuda --model gpt2 --sequence-length 256 --steps 200 --data TEXT
@@ -27,7 +28,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 import torch
 
-from checks import compare_band, compare_bisect, compare_report, compare_runs, stock_runs
+from checks import (
+    compare_band,
+    compare_bisect,
+    compare_report,
+    compare_runs,
+    stock_runs,
+    training_run,
+)
 from ported.device import DeviceError
 from ported.source import Version
 from ported.training import log, runs, start
@@ -214,7 +222,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(__doc__, "train.py's flags: python train.py --help", sep="\n")
         return 0
     end = next((k for k, word in enumerate(words) if word.startswith("-")), len(words))
-    logs, flags = words[:end], [word for word in words[end:] if word != "--bisect"]
+    logs, flags = words[:end], [w for w in words[end:] if w not in ("--bisect", "--unproved")]
+    if "--unproved" in words:
+        start.kernels_for = training_run.unproved
     try:
         config, _ = parse([*DEFAULTS, *flags])
         if len(logs) not in (0, 2) or logs and "--bisect" in words:
