@@ -11,7 +11,8 @@ import torch
 
 from checks import bench_peers
 from ported import bench, contract, source
-from ported.device import NotApplicable, cuda_code
+from ported.device import DeviceError, NotApplicable, cuda_code
+from ported.device.cuda_errors import DeviceGone
 
 WHERE = "cuda"  # PyTorch's name of the device
 ROUNDS = 7
@@ -170,7 +171,10 @@ def candidates(of, axes, ladder, machine) -> list[tuple]:
     for version in ladder:
         try:
             every = machine.configurations(version, of, axes)
-        except NotApplicable:
+        except (NotApplicable, DeviceError) as error:
+            if isinstance(error, DeviceGone):
+                raise
+            print(f"  {version.name}: not timed: {error}")
             continue
         found += [(version, p) for p in every
                   if not version.unmet_needs({**axes, **machine.values, **p})]
@@ -190,7 +194,9 @@ def time_shape(of, axes, consts, ladder, machine, roof, peers: bool) -> tuple[li
     for version, parameters in candidates(of, axes, ladder, machine):
         try:
             variants.append(shape.ours(version, parameters))
-        except NotApplicable as error:
+        except (NotApplicable, DeviceError) as error:
+            if isinstance(error, DeviceGone):
+                raise
             variants.append(Variant(version.name, version, parameters, fault=str(error)))
     best = {}
     for one in variants:

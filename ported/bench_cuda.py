@@ -10,6 +10,8 @@ import numpy as np
 from ported import contract, source
 from ported.bench import Ceilings
 from ported.binding import product
+from ported.device import DeviceError, NotApplicable
+from ported.device.cuda_errors import DeviceGone
 from ported.precision import encode
 from ported.source import DTYPES
 
@@ -45,27 +47,35 @@ def product_seconds(device) -> float:
     fit = [v for v in source.read_all(language="cu").values() if v.contract_name == of.name
            and v.supports(device.precision, of.roles)
            and not v.unmet_needs({**axes, **device.values, **v.configurations()[0]})]
-    chosen = [v for v in fit if v.language == "py"] or fit[-1:]
-    if not chosen:
-        return float("inf")
+    chosen = [*fit[-1:], *(v for v in fit if v.language == "py")]
     memory = {t.name: allocated(device, t, axes, seed)
               for seed, t in enumerate(of.tensors)}
-    times = []
     try:
-        for version in chosen:
-            for parameters in device.configurations(version, of, axes)[:FEW]:
-                kernel = device.load(version, of, axes, parameters)
-                scratch = {name: device.allocate(DTYPES[dtype] * product(shape))
-                           for name, (dtype, shape, _) in kernel.scratch.items()}
-                call = kernel.bind({**memory, **scratch}, {})
-                device.elapsed(call, 2)
-                times += device.elapsed(call, 8)
-                for address in scratch.values():
-                    device.free(address)
+        return min([second for version in chosen
+                    for second in timed(device, version, of, axes, memory)], default=float("inf"))
     finally:
         for address in memory.values():
             device.free(address)
-    return min(times) * 1e-3
+
+
+def timed(device, version, of, axes: Mapping[str, int], memory: Mapping[str, int]) -> list[float]:
+    """Seconds of a few calls in each of a few configurations; none where the version's library is
+    not here."""
+    found = []
+    try:
+        for parameters in device.configurations(version, of, axes)[:FEW]:
+            kernel = device.load(version, of, axes, parameters)
+            scratch = {name: device.allocate(DTYPES[dtype] * product(shape))
+                       for name, (dtype, shape, _) in kernel.scratch.items()}
+            call = kernel.bind({**memory, **scratch}, {})
+            device.elapsed(call, 2)
+            found += [ms * 1e-3 for ms in device.elapsed(call, 8)]
+            for address in scratch.values():
+                device.free(address)
+    except (DeviceError, NotApplicable) as error:
+        if isinstance(error, DeviceGone):
+            raise
+    return found
 
 
 def allocated(device, tensor, axes: Mapping[str, int], seed: int) -> int:
