@@ -40,14 +40,15 @@ def copy_seconds(device, nbytes: int = COPIED) -> float:
 
 
 def product_seconds(device) -> float:
-    """linear_forward at SIDE in every axis by the library's versions, else by the highest of ours
-    that applies."""
+    """linear_forward at SIDE in every axis by the library's versions and the highest of ours that
+    applies: the best of all."""
     of = contract.of("linear_forward")
     axes = {"N": SIDE, "C": SIDE, "O": SIDE}
     fit = [v for v in source.read_all(language="cu").values() if v.contract_name == of.name
            and v.supports(device.precision, of.roles)
            and not v.unmet_needs({**axes, **device.values, **v.configurations()[0]})]
-    chosen = [*fit[-1:], *(v for v in fit if v.language == "py")]
+    chosen = [*[v for v in fit if v.language == "cu"][-1:],
+              *(v for v in fit if v.language == "py")]
     memory = {t.name: allocated(device, t, axes, seed)
               for seed, t in enumerate(of.tensors)}
     try:
