@@ -220,6 +220,8 @@ class Record:
         self.done = step
         self.log.write({"step": step, "loss": loss, "norm": norm, "lr": rate, **mark})
         begun = {"since_start": report.since_start()} if self.first else {}
+        if self.first and self.trainer.executor.device.name == "cuda":
+            self.show.say(f"first step done {begun['since_start'] or 0:.2f} s after the start")
         self.log.time({"step": step, "ms": seconds * 1e3, **begun})
         self.first = False
         self.show.step(step, loss, norm, rate, seconds, skipped)

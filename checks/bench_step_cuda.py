@@ -87,12 +87,14 @@ class TorchSide:
         from ported.training.config import parse
 
         self.torch, self.config, self.sdpa = torch, parse(flags)[0], sdpa  # "" or "cudnn"
+        self.place = "cuda" if torch.cuda.is_available() else "cpu"  # the latter to try this out
         self.model, B, T = self.made(), self.config.batch, self.config.sequence_length
         self.compiled = torch.compile(self.loss)
         self.optimizer = torch.optim.AdamW(self.model.parameter_groups(self.config.weight_decay),
                                            lr=1e-4, betas=(0.9, 0.95), eps=1e-8, fused=True)
-        self.batches = [[torch.from_numpy(part).long().pin_memory() for part in pair]
-                        for pair in data(self.model.config.V, B, T)]
+        pinned = self.place == "cuda"
+        self.batches = [[torch.empty(B, T, dtype=torch.long, pin_memory=pinned).copy_(
+            torch.from_numpy(part)) for part in pair] for pair in data(self.model.config.V, B, T)]
         self.done = 0
 
     def made(self):
@@ -108,7 +110,7 @@ class TorchSide:
                 getattr(torch.backends.cuda, f"enable_{other}_sdp")(False)
         with torch.device("meta"):
             model = GPT2(size)
-        model = model.to_empty(device="cuda")
+        model = model.to_empty(device=self.place)
         state = {name: torch.from_numpy(value) for name, value in
                  start.Drawn(parameters(size), self.config.seed, size)}
         model.load_state_dict(state)
@@ -122,21 +124,24 @@ class TorchSide:
         torch, losses = self.torch, []
         low = self.config.precision == "bfloat16"
         for _ in range(count):
-            tokens, targets = (part.to("cuda", non_blocking=True)
+            tokens, targets = (part.to(self.place, non_blocking=True)
                                for part in self.batches[self.done % DATA])
             self.done += 1
-            with torch.autocast("cuda", torch.bfloat16, enabled=low):
+            with torch.autocast(self.place, torch.bfloat16, enabled=low):
                 loss = self.compiled(tokens, targets)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             losses.append(loss.detach())
-        torch.cuda.synchronize()
+        if self.place == "cuda":
+            torch.cuda.synchronize()
         return [float(loss) for loss in losses]
 
     def memory(self) -> dict:
         cuda = self.torch.cuda
+        if self.place == "cpu":
+            return {"allocated": 1, "reserved": 1}
         return {"allocated": cuda.max_memory_allocated(), "reserved": cuda.max_memory_reserved()}
 
     def parts(self) -> list:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from checks import bench_cuda, bench_peers, bench_variants
+from checks import bench_cuda, bench_peers, bench_step_cuda, bench_variants
 from ported import bench, contract, device, source
 
 
@@ -104,3 +104,17 @@ def test_shapes_are_those_of_a_step():
     machine = Timed("float32")
     chosen = bench_cuda.chosen(arguments, machine, contract.read_all())
     assert {"gelu"} <= {of.operation for of, *_ in chosen} <= {"gelu", "gelu_linear"}
+
+
+def test_the_sides_of_a_step_begin_alike(monkeypatch):
+    """The same weights and tokens: their first losses agree but for PyTorch's padding."""
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    flags = ["--model", "test", "--batch", "2", "--sequence-length", "16", "--threads", "1"]
+    ours = bench_step_cuda.PortedSide(flags, unproved=True)
+    theirs = bench_step_cuda.TorchSide(flags, "")
+    mine, others = ours.steps(3), theirs.steps(3)
+    assert 0 < others[0] - mine[0] < 0.3 and mine[0] == pytest.approx(5.7, abs=0.1)
+    assert len(ours.parts()) > 20 and ours.memory()["planned"] > 0
+    side = {"seconds": [1.0, 1.1], "memory": theirs.memory(), "losses": others, "parts": []}
+    found = {"ported": {**side, "parts": ours.parts(), "memory": ours.memory()}, "torch": side}
+    assert "of its tokens/s" in bench_step_cuda.show(found, 32)
