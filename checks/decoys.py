@@ -47,19 +47,19 @@ def _honest_error(contract, inputs, truth, outputs) -> dict[str, np.ndarray]:
     that of storing rounded on the way, in a precision that allows it."""
     exact = measuring.tensors_of(contract, inputs)
     arguments = measuring.single(exact)
-    runs = [(BLIND, measuring.explicit(contract, arguments))]
+    runs = [(BLIND, np.mean, measuring.explicit(contract, arguments))]
     marks = storage.marks(contract, lambda mode: measuring.explicit(contract, exact, mode),
                           truth.precision)
     if marks:
-        runs.append((ROUNDED, measuring.stored(contract, arguments, marks)))
-    return {name: sum(times * _pooled(found[name].double().numpy() - truth.value[name])
-                      for times, found in runs) for name in outputs}
+        runs.append((ROUNDED, np.max, measuring.stored(contract, arguments, marks)))
+    return {name: sum(times * _pooled(found[name].double().numpy() - truth.value[name], pool)
+                      for times, pool, found in runs) for name in outputs}
 
 
-def _pooled(error: np.ndarray) -> np.ndarray:
-    """The larger of the RMS over row and column."""
+def _pooled(error: np.ndarray, pool) -> np.ndarray:
+    """The larger of an error's size over row and column: its RMS, or its largest."""
     square = measuring.rows(np.square(np.nan_to_num(error, posinf=0, neginf=0)))
-    pooled = np.maximum(square.mean(1, keepdims=True), square.mean(0, keepdims=True))
+    pooled = np.maximum(pool(square, 1, keepdims=True), pool(square, 0, keepdims=True))
     return np.sqrt(pooled).reshape(error.shape)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
-from checks import cases, gate, known, measuring, rounding
+from checks import cases, gate, known, measuring, rounding, steps
 from checks.launch import Stage
 from ported import contract as contracts
 from ported import source
@@ -63,7 +63,7 @@ SUMS = {"sequential": _sequential, "lanes": _lanes, "blocks": _blocks, "pairwise
         "fused": _fused, "reversed": lambda terms: _sequential(terms[..., ::-1])}
 
 
-class Ordered(rounding._Mode):
+class Ordered(steps.Mode):
     """An explicit function in float32, its sums in one order; `fused` rounds no products."""
 
     def __init__(self, order: str):
@@ -147,7 +147,7 @@ FAULTS = ("dropped last term", "bfloat16 sums", "TF32 products", "bfloat16 produ
           "crude exp")
 
 
-def result(contract: Contract, inputs: Mapping, mode: rounding._Mode) -> dict[str, np.ndarray]:
+def result(contract: Contract, inputs: Mapping, mode: steps.Mode) -> dict[str, np.ndarray]:
     """Every output of the explicit function in float32 under `mode`."""
     arguments = measuring.single(measuring.tensors_of(contract, inputs))
     with np.errstate(all="ignore"):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from checks import rounding, storage
+from checks import rounding, steps, storage
 from ported.contract import Contract
 from ported.precision import FLOAT32, Precision
 
@@ -60,7 +60,7 @@ def explicit(contract: Contract, arguments: Mapping, mode=None) -> dict[str, tor
     """The explicit function's outputs by name, on tensors, under a rounding mode or none."""
     module = importlib.import_module(f"reference.explicit.{contract.operation}")
     function = getattr(module, contract.direction)
-    return rounding.run(lambda: function(**arguments), mode)
+    return steps.run(lambda: function(**arguments), mode)
 
 
 def plain(contract: Contract, inputs: Mapping) -> dict[str, np.ndarray]:

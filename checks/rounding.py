@@ -1,7 +1,7 @@
 """How large an honest float32 error is: measured by running the explicit function in float64.
 
-No operation is known by name here. A TorchDispatchMode sees every elementary step of an explicit
-function and says what float32 would do there, twice over:
+No operation is known by name here. A mode sees every elementary step of an explicit function
+(steps.py) and says what float32 would do there, twice over:
 
 * `Propagate` carries beside every tensor the variance of its error. A step hands on its arguments'
   variances (by a finite difference of the step itself, so curvature counts; linear steps apply
@@ -14,121 +14,21 @@ Sources: Parker, "Monte Carlo Arithmetic", 1997; Higham, "Accuracy and Stability
 Algorithms", 2nd ed., section 3.1.
 """
 
-from collections.abc import Callable
 from functools import cache
 
-import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from checks import accumulation
 from checks.accumulation import UNIT
+from checks.steps import FILLS, FRESH, Mode, flat, floating, holds, rounded
 
 TINY = 2.0**-149  # the smallest denormal: gradual underflow is honest, flushing to zero is not,
 FLUSHED = 2.0**-126  # except in exp, whose vector forms stop at the smallest normal number
 LARGEST = 3.4028235677973366e38  # from here on (largest float32 + half an ulp) the result is Inf
 DOUBT = 2.0**-52  # float64's own rounding: a truth of 0 that comes of cancellation may not be 0
 
-# Moves numbers without rounding them; variances move the same way.
-MOVES = frozenset("""
-    view _unsafe_view reshape t transpose permute expand slice select unsqueeze squeeze split unbind
-    split_with_sizes cat stack clone index index_select gather embedding tril triu flip roll narrow
-    contiguous _to_copy alias detach as_strided unfold diagonal repeat copy_ index_put_ index_put
-    masked_select lift_fresh lift_fresh_copy select_scatter slice_scatter chunk
-    where masked_fill masked_fill_ constant_pad_nd zero_ fill_""".split())
-FILLS = frozenset("masked_fill masked_fill_ constant_pad_nd fill_".split())
-FRESH = frozenset("""
-    zeros zeros_like new_zeros ones ones_like new_ones empty empty_like new_empty full full_like
-    new_full arange scalar_tensor""".split())
-# Roundings of one elementary step; kernels' exp and tanh are good to about 2 units, and a division
-# may be a multiplication by the rounded reciprocal.
-WEIGHTS = {
-    **dict.fromkeys("amax amin max min maximum minimum clamp clamp_min clamp_max relu neg abs sign "
-                    "floor ceil round nan_to_num".split(), 0.0),
-    **dict.fromkeys("exp exp2 expm1 log log2 log1p tanh sigmoid sin cos erf rsqrt".split(), 2.0),
-    "pow": 2.0,
-    **dict.fromkeys("div reciprocal".split(), 1.5),
-}
 
-
-class UnknownStep(ValueError):
-    """An explicit function took a step whose float32 error is not known here."""
-
-
-# Composite steps, rewritten in elementary ones.
-REWRITES = {
-    "addmm": lambda c, a, b: c + a @ b, "baddbmm": lambda c, a, b: c + a @ b,
-    "mv": lambda a, b: (a @ b[:, None])[:, 0],
-}
-# Parts of the names of steps that are not elementwise and have the shape of their argument.
-MIXES = ("scatter", "cum", "prod", "var", "std", "norm", "softmax", "logsumexp", "matmul", "conv")
-SUMS = frozenset("sum mean mm bmm index_add index_add_".split())
-
-
-def _floating(value) -> bool:
-    return isinstance(value, torch.Tensor) and value.is_floating_point()
-
-
-def _held(result: torch.Tensor) -> torch.Tensor:
-    """Where a result is, all but surely, one that float32 holds: tanh is 1 long before infinity.
-
-    Only numbers of three bits of significand (1, 2, 0.5, 7): others are near a float32 by accident.
-    """
-    scaled = result * (2.0**50 + 1)
-    return (result - (scaled - (scaled - result))).abs() <= 2.0**-45 * result.abs()
-
-
-def _rounded(args) -> int:
-    """How many constants among the arguments float32 has to round."""
-    return sum(isinstance(a, float) and float(np.float32(a)) != a for a in args)
-
-
-def _flat(values) -> list:
-    """Tensors among the arguments of a step, those in lists too."""
-    parts = (part for value in values
-             for part in (value if isinstance(value, list | tuple) else [value]))
-    return [part for part in parts if isinstance(part, torch.Tensor)]
-
-
-class _Mode(TorchDispatchMode):
-    """Sorts each step into move, sum or elementwise, and leaves the rest to the subclass. Steps
-    are numbered; `marks` are those whose result goes through `store` (storage.py)."""
-
-    marks: frozenset[int] = frozenset()
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        name = func.overloadpacket.__name__
-        if name in REWRITES:
-            with self:
-                return REWRITES[name](*args, **kwargs)
-        made = name not in MOVES and name not in FRESH
-        self.count += made
-        number = self.count if made else None
-        result = self._step(func, name, args, kwargs)
-        return self.store(result) if number in self.marks else result
-
-    def _step(self, func, name, args, kwargs):
-        if name in MOVES or name in FRESH:
-            return self.move(func, name, args, kwargs)
-        if name in SUMS:
-            return self.sum(func, name, args, kwargs)
-        tensors = [a for a in args if _floating(a)]
-        weight = WEIGHTS.get(name.rstrip("_"), 1.0)
-        if not tensors or any(word in name for word in MIXES):
-            return self.other(func, name, args, kwargs)
-        return self.elementwise(func, name, args, kwargs, weight)
-
-    def other(self, func, name, args, kwargs):
-        result = func(*args, **kwargs)
-        if _floating(result):
-            raise UnknownStep(f"explicit step {func}: its float32 error is not known; add it to "
-                              "MOVES, WEIGHTS, REWRITES or SUMS of checks/rounding.py")
-        return result
-
-
-class Propagate(_Mode):
+class Propagate(Mode):
     """Computes in float64 and carries the variance of every tensor's float32 error beside it."""
 
     def __init__(self, products: float = UNIT, marks: frozenset[int] = frozenset(), stored=None):
@@ -166,7 +66,7 @@ class Propagate(_Mode):
     def move(self, func, name, args, kwargs):
         result = func(*args, **kwargs)
         if name in FRESH:
-            return self._keep(result, torch.zeros_like(result)) if _floating(result) else result
+            return self._keep(result, torch.zeros_like(result)) if floating(result) else result
         moved = [self._moved(value) for value in args]
         if not any(flag for _, flag in moved):
             return result
@@ -177,16 +77,16 @@ class Propagate(_Mode):
         many = isinstance(result, list | tuple)
         pairs = zip(result, variances, strict=True) if many else [(result, variances)]
         for tensor, variance in pairs:
-            if _floating(tensor):
-                self._keep(tensor, variance, self.terms(*_flat(args)))
+            if floating(tensor):
+                self._keep(tensor, variance, self.terms(*flat(args)))
         return result
 
     def _moved(self, value):
         """An argument's variance in its place, and whether it has one."""
-        if isinstance(value, list | tuple) and any(_floating(part) for part in value):
+        if isinstance(value, list | tuple) and any(floating(part) for part in value):
             parts = [self._moved(part) for part in value]
             return [part for part, _ in parts], any(flag for _, flag in parts)
-        if not _floating(value):
+        if not floating(value):
             return value, False
         variance = self.variance(value)
         return (torch.zeros_like(value), False) if variance is None else (variance, True)
@@ -207,7 +107,7 @@ class Propagate(_Mode):
         if name.endswith("_"):
             args[0].copy_(total)
             total, variance = args[0], self._renewed(args[0], variance)
-        return self._keep(total, variance, max(count, self.terms(*_flat(args))))
+        return self._keep(total, variance, max(count, self.terms(*flat(args))))
 
     def _renewed(self, tensor, variance):
         """The variance of a tensor that was written to; views of it see the change."""
@@ -248,9 +148,9 @@ class Propagate(_Mode):
     def elementwise(self, func, name, args, kwargs, weight):
         plain = getattr(torch.ops.aten, name[:-1]) if name.endswith("_") else func
         first = plain(*args, **kwargs)
-        variance = (first * UNIT) ** 2 * (weight**2 + (weight > 0) * _rounded(args))
+        variance = (first * UNIT) ** 2 * (weight**2 + (weight > 0) * rounded(args))
         if weight:
-            held = _held(first)
+            held = holds(first)
             self.whole.append(bool(held.any()))
             if self.whole[-1]:
                 doubt = (first * DOUBT) ** 2 + (first - first.float()) ** 2
@@ -259,7 +159,7 @@ class Propagate(_Mode):
             variance += (first != 0).to(first) * (weight * TINY) ** 2
         if name.startswith("exp"):
             variance += args[0].isfinite().to(first) * FLUSHED**2
-        for tensor in {id(a): a for a in args if _floating(a)}.values():
+        for tensor in {id(a): a for a in args if floating(a)}.values():
             known = self.variance(tensor)
             if known is not None:
                 step = known.sqrt()
@@ -272,7 +172,7 @@ class Propagate(_Mode):
         if name.endswith("_"):
             first = args[0].copy_(first)
             variance = self._renewed(first, variance)
-        return self._keep(first, variance, self.terms(*_flat(args)))
+        return self._keep(first, variance, self.terms(*flat(args)))
 
     def _note(self, result):
         if not self.overflows and result.numel():
@@ -289,7 +189,7 @@ def _pool(size: int, weight: float) -> torch.Tensor:
     return flat.mul_(weight * UNIT).add_(1.0) if weight else flat
 
 
-class Sample(_Mode):
+class Sample(Mode):
     """Computes in float64 with a random error of float32's size after every step.
 
     `model` is a Propagate over the same function and inputs. `alike`: equal numbers of one step get
@@ -325,7 +225,7 @@ class Sample(_Mode):
         """NaN where parts of a sum overflow with both signs: its order decides what comes out."""
         count = args[0].numel() // max(result.numel(), 1) if name == "mean" else 1
         plain = torch.ops.aten.index_add if name.startswith("index_add") else func
-        sizes = [a.abs() if _floating(a) else a for a in args]
+        sizes = [a.abs() if floating(a) else a for a in args]
         if not name.endswith("_"):
             sizes = plain(*sizes, **kwargs) * count
             beyond = (sizes >= LARGEST) & (sizes > 1.000001 * (result * count).abs())
@@ -347,31 +247,17 @@ class Sample(_Mode):
 
     def elementwise(self, func, name, args, kwargs, weight):
         result = func(*args, **kwargs)
-        if self.narrow and _floating(result):
+        if self.narrow and floating(result):
             return self._narrowed(result)
         if weight:
-            held = _held(result) if next(self.whole) else None
+            held = holds(result) if next(self.whole) else None
             whole = None if held is None else result.float().to(result)
             result.mul_(self._errors(result, weight))
             if held is not None:
                 result.copy_(torch.where(held, whole, result))
-            for _ in range(_rounded(args)):  # one error for all elements
+            for _ in range(rounded(args)):  # one error for all elements
                 result.mul_(1 + UNIT * float(torch.randn((), generator=self.random)))
         return result
 
 
-def run(function: Callable, mode: TorchDispatchMode | None = None) -> dict[str, torch.Tensor]:
-    """The function's results by name, under `mode`, without gradients and on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            if mode is None:
-                return function()._asdict()
-            with mode:
-                return function()._asdict()
-    finally:
-        torch.set_num_threads(threads)
-
-
-__all__ = ["LARGEST", "TINY", "UNIT", "Propagate", "Sample", "UnknownStep", "run"]
+__all__ = ["LARGEST", "TINY", "UNIT", "Propagate", "Sample"]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import torch
 
-from checks import rounding
+from checks import steps
 from ported.contract import Contract
 from ported.precision import Precision
 
@@ -32,7 +32,7 @@ def variance(value: torch.Tensor) -> torch.Tensor:
     return torch.where(value.isfinite(), size, 0.0)
 
 
-class Watch(rounding._Mode):
+class Watch(steps.Mode):
     """Runs a function as it is and notes which steps made each tensor, and which of them are used
     by later ones. Moving numbers makes none and uses none."""
 
@@ -50,14 +50,14 @@ class Watch(rounding._Mode):
 
     def _step(self, func, name, args, kwargs):
         result = func(*args, **kwargs)
-        given = self.of(*rounding._flat(args))
+        given = self.of(*steps.flat(args))
         made = given
-        if name not in rounding.MOVES and name not in rounding.FRESH:
+        if name not in steps.MOVES and name not in steps.FRESH:
             made = frozenset({self.count})
             self.last_use.update(dict.fromkeys(given, self.count))
             if name in PRODUCTS:
                 self.factors |= given
-        for tensor in rounding._flat(result if isinstance(result, list | tuple) else [result]):
+        for tensor in steps.flat(result if isinstance(result, list | tuple) else [result]):
             self.kept.append(tensor)
             self.origin[tensor.untyped_storage().data_ptr()] = made
         return result
@@ -75,7 +75,7 @@ def marks(contract: Contract, run, precision: Precision) -> frozenset[int]:
     return frozenset(found | watch.factors)
 
 
-class Stored(rounding._Mode):
+class Stored(steps.Mode):
     """An explicit function whose marked steps are rounded to bfloat16, as a kernel would store
     them. `before`: what an output was before that."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from checks import cases, gate, honest, known, rounding, sampling
+from checks import cases, gate, honest, known, rounding, sampling, steps
 from ported import contract as contracts
 from reference.explicit import layernorm
 
@@ -287,9 +287,9 @@ def test_independent_axes_are_found_by_trying():
 
 
 def test_a_step_that_the_scale_does_not_know_is_an_error_by_name():
-    with pytest.raises(rounding.UnknownStep, match="cumprod"):
+    with pytest.raises(steps.UnknownStep, match="cumprod"):
         x = torch.ones(3, 3, dtype=torch.float64)
-        rounding.run(lambda: layernorm.Forward(x.cumprod(0), x, x), rounding.Propagate())
+        steps.run(lambda: layernorm.Forward(x.cumprod(0), x, x), rounding.Propagate())
 
 
 def test_another_shape_is_refused():
