@@ -3,7 +3,8 @@
     python -m checks.refusals            each until the check it names refuses it
     python -m checks.refusals --matrix   each by all checks; prints what each check alone refuses
 
-A file is `rejects/<operation>/<direction>_<what>.c` and says `//@ reject CHECK: reason`.
+A file is `rejects/<operation>/<direction>_<what>.c` (or .cu, judged on the emulated device) and
+says `//@ reject CHECK: reason`.
 """
 
 import argparse
@@ -12,14 +13,17 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from checks.prove import CHECKS
+from checks.prove import CHECKS, CUDA_CHECKS
 from checks.trial import ANY
 from checks.worker import Worker
+from ported import contract as contracts
 from ported import source
 from ported.contract import DIRECTIONS
+from ported.precision import PRECISIONS
 
 FOLDER = Path(__file__).resolve().parent / "rejects"
 TIMEOUT = 60.0
+KNOWN = CHECKS | CUDA_CHECKS
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,17 @@ class Reject:
     direction: str
     check: str
     reason: str
+    dtype: str = "float32"
+
+    @property
+    def device(self) -> str:
+        """Where it is judged."""
+        return "emulated" if self.path.suffix == ".cu" else "cpu"
 
     @property
     def name(self) -> str:
-        return f"{self.path.parent.name}/{self.path.stem}"
+        kind = ".cu" if self.device == "emulated" else ""
+        return f"{self.path.parent.name}/{self.path.stem}{kind}"
 
 
 def read(path: Path) -> Reject:
@@ -45,21 +56,23 @@ def read(path: Path) -> Reject:
                          f"direction of {', '.join(DIRECTIONS)}")
     version = source.read(path, path.parent.name, direction)
     said = re.fullmatch(r"(\w+): (.+)", version.reject or "")
-    if not said or said[1] not in CHECKS:
+    if not said or said[1] not in KNOWN:
         raise ValueError(f"{path}: found '{version.reject}'; expected a line `//@ reject CHECK: "
-                         f"reason` with a check of {', '.join(CHECKS)}")
-    return Reject(path, path.parent.name, direction, said[1], said[2])
+                         f"reason` with a check of {', '.join(KNOWN)}")
+    roles = contracts.of(version.contract_name).roles
+    dtype = next(p.name for p in PRECISIONS.values() if version.supports(p, roles))
+    return Reject(path, path.parent.name, direction, said[1], said[2], dtype)
 
 
 def read_all(folder: Path = FOLDER) -> list[Reject]:
     """Every wrong kernel, by operation."""
-    return [read(path) for path in sorted(folder.glob("*/*.c"))]
+    return [read(path) for path in sorted(folder.glob("*/*.c*"))]
 
 
-def judge(worker: Worker, reject: Reject, whole: bool = False, device: str = "cpu") -> dict:
+def judge(worker: Worker, reject: Reject, whole: bool = False) -> dict:
     """The proof of a wrong kernel, ended by the check that it names unless `whole`."""
     job = {"path": str(reject.path), "operation": reject.operation, "direction": reject.direction,
-           "device": device, "shrink": False}
+           "device": reject.device, "dtype": reject.dtype, "shrink": False}
     return worker.prove(job if whole else {**job, "target": reject.check}, TIMEOUT)
 
 
@@ -76,20 +89,24 @@ def verdict(reject: Reject, proof: dict) -> str:
 
 def emptied(version: source.Version, folder: Path) -> Path:
     """A file in `folder` with the version's signatures and directives, and no code in them."""
+    cuda = version.language == "cu"
+    kind = 'extern "C" __global__ ' if cuda else ""
     code = [line for line in version.text.splitlines() if line.startswith("//@")]
-    code.append("#include <stdint.h>\n#include <stddef.h>")
+    code.append('#include "common.cuh"' if cuda else "#include <stdint.h>\n#include <stddef.h>")
     for function, parameters in version.parameters.items():
         words = ", ".join(f"{'const ' * p.const}{p.ctype}{'*' * p.pointer} {p.name}"
                           for p in parameters)
-        code.append(f"void {function}({words}) {{\n}}")
-    path = folder / f"{version.direction}_empty.c"
+        code.append(f"{kind}void {function}({words}) {{\n}}")
+    path = folder / f"{version.direction}_empty.{version.language}"
     path.write_text("\n".join(code) + "\n")
     return path
 
 
 def refuse_empty(worker: Worker, version: source.Version, folder: Path) -> dict:
     """The proof of a kernel that does nothing, in the place of `version`."""
-    return worker.prove({"path": str(emptied(version, folder)), "operation": version.operation,
+    path = emptied(version, folder)
+    device = "emulated" if version.language == "cu" else "cpu"
+    return worker.prove({"path": str(path), "operation": version.operation, "device": device,
                          "direction": version.direction, "target": ANY, "shrink": False}, TIMEOUT)
 
 
@@ -101,7 +118,7 @@ def _matrix(judged: dict[str, tuple[Reject, dict]]) -> None:
         refused.update(checks)
         alone.update(checks if len(checks) == 1 else ())
     print(f"{'check':18}{'refuses':>8}{'alone':>7}")
-    for check in [*CHECKS, "crashed", "timed-out"]:
+    for check in [*KNOWN, "crashed", "timed-out"]:
         print(f"{check:18}{refused[check]:8}{alone[check]:7}")
 
 

@@ -6,11 +6,15 @@ from checks import refusals, select
 from ported import source
 
 REJECTS = refusals.read_all()
-FIRST = [name for name in select.paths() if name.endswith("_01")]
+FIRST = [(name, language) for language in ("c", "cu") for name in select.paths(language)
+         if name.endswith("_01")]
 
 
 def test_there_are_enough():
-    assert len(REJECTS) >= 40
+    assert sum(reject.device == "cpu" for reject in REJECTS) >= 40
+    cuda = [reject for reject in REJECTS if reject.device == "emulated"]
+    assert len(cuda) >= 30
+    assert sum(reject.check == "sanitizers" for reject in cuda) >= 8
 
 
 @pytest.mark.parametrize("reject", REJECTS, ids=lambda reject: reject.name)
@@ -22,9 +26,9 @@ def test_refused_for_its_reason(reject, worker):
                                 f"expected {reject.check}: {reject.reason}\n{shown}")
 
 
-@pytest.mark.parametrize("name", FIRST)
-def test_a_kernel_that_does_nothing_is_refused(name, worker, tmp_path):
-    version, _ = select.read(name)
+@pytest.mark.parametrize("name,language", FIRST)
+def test_a_kernel_that_does_nothing_is_refused(name, language, worker, tmp_path):
+    version, _ = select.read(name, language)
     proof = refusals.refuse_empty(worker, version, tmp_path)
     assert proof["verdict"] == "refused", proof
 

@@ -1,6 +1,6 @@
 // Packets of 16 bytes at whatever address: nothing says that pointers must be aligned to them.
 //
-//@ reject pointers: 16-byte accesses at addresses that are not multiples of 16
+//@ reject launch: 16-byte accesses at addresses that are not multiples of 16
 //@ block  256
 //@ grid   ceil_div(N * C, (16 / 4) * block)
 //@ dtype  all=float32

@@ -1,6 +1,6 @@
 // A thread a row, with atomic additions of floats: the order, and so the last bits, are chance.
 //
-//@ reject artifact: atomic additions of floats under a claim of determinism
+//@ reject schedule: atomic additions of floats under a claim of determinism
 //@ block  64
 //@ grid   ceil_div(N, block)
 //@ dtype  all=float32 | F=bfloat16 R=bfloat16 P=bfloat16

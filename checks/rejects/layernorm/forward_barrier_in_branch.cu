@@ -1,6 +1,6 @@
 // A block a row. Threads without a channel leave before the barriers that the others wait at.
 //
-//@ reject sanitizers: a barrier in a branch that not all threads take
+//@ reject launch: a barrier in a branch that not all threads take
 //@ block  128
 //@ grid   N
 //@ dtype  all=float32 | F=bfloat16 R=bfloat16 P=bfloat16

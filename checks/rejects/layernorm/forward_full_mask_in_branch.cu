@@ -1,7 +1,7 @@
 // A warp a row. Only the lanes that have a channel take part in the shuffles, but the mask names
 // all 32.
 //
-//@ reject sanitizers: a mask of 32 lanes in a branch that fewer take
+//@ reject launch: a mask of 32 lanes in a branch that fewer take
 //@ block  32
 //@ grid   N
 //@ dtype  all=float32 | F=bfloat16 R=bfloat16 P=bfloat16

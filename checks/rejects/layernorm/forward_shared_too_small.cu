@@ -1,6 +1,6 @@
 // A block a row. The shared memory is sized for 64 threads and the block has 128.
 //
-//@ reject sanitizers: writes past the end of shared memory
+//@ reject launch: writes past the end of shared memory
 //@ block  128
 //@ grid   N
 //@ shared 256

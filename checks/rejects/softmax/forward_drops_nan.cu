@@ -1,7 +1,7 @@
 // A warp a row. fmaxf drops a NaN among the scores, and the sum is taken over the finite ones
 // only.
 //
-//@ reject values: a NaN among the scores disappears
+//@ reject laws: a NaN among the scores disappears
 //@ block  32
 //@ grid   N
 //@ dtype  all=float32 | F=bfloat16
