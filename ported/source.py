@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from ported import expressions
@@ -147,21 +147,28 @@ def _code_lines(text: str, folder: Path, seen: set[Path]) -> list[str]:
 def _python_lines(text: str, folder: Path, seen: set[Path]) -> list[str]:
     """A Python version as syntax, with what it stands on: the modules of ported/device that it
     imports (the devices themselves apart), and the .cu files that those name."""
-    tree = ast.parse(text)
-    lines = [ast.unparse(without_prose(tree)).replace('"', "'")]  # Pythons differ in quotes
+    own, places = _syntax(text)
+    lines = [own]
+    for place in places:
+        if place not in seen:
+            seen.add(place)
+            read = _python_lines if place.suffix == ".py" else _code_lines
+            lines += read(place.read_text(), place.parent, seen)
+    return lines
+
+
+@cache
+def _syntax(text: str) -> tuple[str, tuple[Path, ...]]:
+    """Python without prose, and the files of ours that it names."""
+    tree, found = ast.parse(text), []
+    own = ast.unparse(without_prose(tree)).replace('"', "'")  # Pythons differ in quotes
     for node in ast.walk(tree):
-        places = []
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ported.device"):
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            places = [ROOT / (name.replace(".", "/") + ".py") for name in names]
+            found += [ROOT / (name.replace(".", "/") + ".py") for name in names]
         elif isinstance(node, ast.Constant) and str(node.value).endswith(".cu"):
-            places = [ROOT / "cuda_src" / str(node.value)]
-        for place in places:
-            if place.is_file() and place.stem not in DEVICES and place not in seen:
-                seen.add(place)
-                read = _python_lines if place.suffix == ".py" else _code_lines
-                lines += read(place.read_text(), place.parent, seen)
-    return lines
+            found.append(ROOT / "cuda_src" / str(node.value))
+    return own, tuple(p for p in found if p.is_file() and p.stem not in DEVICES)
 
 
 def _parameters(path: Path, text: str, function: str) -> tuple[Parameter, ...]:
