@@ -14,6 +14,7 @@ import pytest
 
 from ported import contract, device, precision, source
 from ported.binding import product
+from ported.device import cuda_code
 from ported.device.emulated import FLAVOURS, EmulationFault
 
 HERE = Path(__file__).resolve().parent / "fixtures" / "emulation"
@@ -144,6 +145,12 @@ def test_fragments_and_products_of_tensor_cores(flavour):
     assert (found[:, 16:] == 1).all()
 
 
+def test_a_copy_lands_when_it_is_waited_for_and_no_sooner():
+    version = read("copy_without_wait")
+    assert np.isnan(run(opened("fast"), version, 1)[0, :8]).all()
+    assert not np.isnan(run(opened("fast"), version, 2)[0, :8]).any()
+
+
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_words_of_bfloat16(flavour):
     inp = precision.rounded(np.random.default_rng(4).standard_normal((4, C)), "bfloat16")
@@ -204,7 +211,7 @@ def test_what_does_not_run_here_is_said(tmp_path):
     with pytest.raises(device.NotApplicable, match="vendor library; it runs on cuda only"):
         opened("fast").load(source.read(vendor, "gelu", "forward"), agreed, {"N": 1, "C": 1}, {})
     with pytest.raises(device.NotApplicable, match="clusters of blocks are not emulated"):
-        opened("fast").load(clusters, agreed, {"N": 1, "C": 1}, {}).bind({"out": 0, "inp": 0}, {})
+        opened("fast").load(clusters, agreed, {"N": 1, "C": 1}, {})
     with pytest.raises(device.DeviceError, match="does not compile for the emulated device"):
         run(opened("fast"), planted(tmp_path, "block 1", "no_such_function();"), 1)
     with pytest.raises(device.DeviceError, match="no flavour 'slow'; known: fast, addresses"):
@@ -215,3 +222,10 @@ def test_a_library_is_compiled_once(monkeypatch):
     run(opened("fast"), read("missing_barrier"), 2)
     monkeypatch.setattr("ported.device.emulation.build._run", None)  # would fail if called
     run(device.open("emulated"), read("missing_barrier"), 2)
+
+
+def test_missing_headers_are_asked_for(monkeypatch):
+    monkeypatch.setattr(cuda_code, "_dryrun_includes", lambda: [])
+    monkeypatch.setattr(cuda_code, "_installed", lambda name: [])
+    with pytest.raises(device.DeviceError, match="pip install nvidia-cuda-runtime nvidia-cuda-crt"):
+        cuda_code.include_directory.__wrapped__()

@@ -67,6 +67,7 @@ class EmulatedKernel:
                         tuple(expressions.evaluate(axis, integers) for axis in part.axes),
                         part.zeroed)
             for part in version.scratch}
+        self.requests = [self._request(launch) for launch in version.launches]
 
     def bind(self, addresses: Mapping[str, int], consts: Mapping[str, float]):
         """A call without arguments: every pointer and value is packed here, once."""
@@ -76,10 +77,10 @@ class EmulatedKernel:
             if zeroed:
                 calls.append(partial(self.device.fill, addresses[name],
                                      DTYPES[dtype] * binding.product(shape)))
-        for launch in self.version.launches:
+        for launch, request in zip(self.version.launches, self.requests, strict=True):
             packed = binding.arguments(self.version, launch.function, addresses, consts,
                                        self.integers)
-            calls.append(partial(self._launch, launch, self._request(launch), packed))
+            calls.append(partial(self._launch, launch, request, packed))
         return calls[0] if len(calls) == 1 else self.device.replay(calls)
 
     def _request(self, launch) -> Request:
@@ -109,7 +110,8 @@ class EmulatedKernel:
 
 
 class Emulated(Cpu):
-    """Memory is host memory, as the cpu device's; one thread of the machine runs everything."""
+    """Memory is host memory, as the cpu device's; one thread of the machine runs everything.
+    `schedule`, `seed` and `limit` may be set between calls."""
 
     name = "emulated"
     language = "cu"

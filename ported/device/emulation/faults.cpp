@@ -19,10 +19,12 @@ const int CLOCK_SIGNAL = SIGRTMIN + 7;
 const int SIGNALS[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 void* interrupted_at;     // the instruction and frame of a signal, where one is being handled
 void* interrupted_frame;
+volatile bool ending;     // a fault is being described: the clock has no say any more
 
 bool in_image(void* place) { return place >= image_begin && place < image_end; }
 
 void describe(const char* kind, void* place, const char* format, va_list words) {
+    ending = true;
     std::snprintf(last_fault.kind, sizeof last_fault.kind, "%s", kind);
     std::vsnprintf(last_fault.text, sizeof last_fault.text, format, words);
     last_fault.places = 0;
@@ -141,13 +143,16 @@ void on_error(int signal, siginfo_t* info, void* context) {
           "says more)", static_cast<void*>(address));
 }
 
-// In the kernel's own code it is safe to leave from here; in a library's or the runtime's (which
-// looks at the clock by itself) it is not, and the next tick comes soon.
+// The runtime looks at the clock by itself, and so does every checked access. Where neither happens
+// before the next tick, the kernel is left from here: safe in its own code, but not in a library's.
 void on_clock(int signal, siginfo_t*, void* context) {
+    if (ending) return;
+    bool again = expired;
     expired = true;
-    if (!in_kernel()) return;
+    if (!again || !in_kernel()) return;
     note_interruption(context);
     if (in_image(interrupted_at)) {
+        ending = true;
         unblock(signal);
         expire();
     }
@@ -159,7 +164,7 @@ void on_clock(int signal, siginfo_t*, void* context) {
 Guard::Guard(double limit) {
     static char room[65536];
     interrupted_at = interrupted_frame = nullptr;
-    expired = false;
+    expired = ending = false;
     stack_t stack{};
     stack.ss_sp = room;
     stack.ss_size = sizeof room;

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <string>
 #include <vector>
-#if !defined(__x86_64__)
+#if !defined(__x86_64__) || defined(EMULATED_PORTABLE)
 #include <ucontext.h>
 #endif
 
@@ -17,7 +17,7 @@ constexpr size_t MOST_STATIC = 48 << 10;     // static shared memory of a block
 constexpr size_t MOST_SHARED = 232448;       // all shared memory of a block, on compute 9.0
 constexpr int MOST_PLACES = 8;               // return addresses kept of a call chain
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(EMULATED_PORTABLE)
 using Context = void*;  // the saved stack pointer
 #else
 using Context = ucontext_t;
@@ -32,20 +32,18 @@ struct Copy {  // an asynchronous copy on its way
 };
 
 struct Thread : Self {
-    Context context;
-    unsigned char* stack;
-    enum { ready, running, waiting, done } status;
-    // where it waits
+    enum : uint8_t { ready, running, waiting, done } status;
+    bool meets;  // waits in a warp operation: which, of which lanes, with what
+    int operation;
+    unsigned mask;
+    void* argument;
     const char* waits_for;
     void* waits_frame;
-    // the warp operation it waits in
-    bool meets;
-    unsigned mask;
-    int operation;
-    void* argument;
-    // what it has seen of its warp: lane l's accesses up to l's clock value seen[l]
-    unsigned clock, seen[32];
+    Context context;
+    unsigned char* stack;
     unsigned fenced;  // the block's epoch at its last fence
+    // What it has seen of its warp: lane l's accesses up to l's clock seen[l].
+    unsigned clock, seen[32];
     std::vector<Copy> copies;
     int copy_group;
 };

@@ -41,7 +41,7 @@ uint32_t random_number() {  // xorshift64 (Marsaglia, 2003)
 }
 
 // ---- switching fibers
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(EMULATED_PORTABLE)
 // The registers that a call keeps go to the old stack, and come from the new one.
 extern "C" void emulated_switch(void** from, void* to);
 asm(".text\n.p2align 4\n.type emulated_switch,@function\nemulated_switch:\n"
@@ -83,9 +83,9 @@ Thread* next_of_warps() {
     for (unsigned rank = 0; rank < (block_threads + 31) / 32; rank++) {
         unsigned warp = warp_order[rank], lanes = ready_lanes[warp];
         if (!lanes) continue;
-        for (unsigned skip = random_number() % __builtin_popcount(lanes); skip; skip--)
-            lanes &= lanes - 1;
-        unsigned lane = __builtin_ctz(lanes);
+        unsigned turn = random_number() % 32;
+        unsigned turned = lanes >> turn | lanes << (32 - turn) % 32;
+        unsigned lane = (__builtin_ctz(turned) + turn) % 32;
         ready_lanes[warp] &= ~(1u << lane);
         return &threads[32 * warp + lane];
     }
@@ -181,32 +181,33 @@ int barrier(bool predicate, Vote vote, int line) {
 // ---- operations of a warp
 namespace {
 
-// Every lane of `mask` leaves its argument; the last to come runs `together` over all of them, by
-// lane, and wakes the others.
-template <class Together>
-void meet(unsigned mask, int operation, const char* name, void* argument, Together together) {
-    settle();
-    look_at_clock();
-    Thread& me = self();
-    Thread* lanes = &threads[me.warp * 32];
+unsigned meeting_lanes[MOST_THREADS / 32];   // of each warp: how many wait in a warp operation
+unsigned returned_lanes[MOST_THREADS / 32];  // which have returned
+void* arguments[32];  // of a complete operation, by lane (here, to keep fibers' stacks small)
+
+void check_mask(unsigned mask, const char* name) {
+    const Thread& me = self();
     unsigned count = std::min(32u, block_threads - me.warp * 32);
     if (!(mask >> me.lane & 1))
-        fault("mask", "%s: lane %u calls it and is not in its mask 0x%08x", name, me.lane, mask);
+        fault("mask", "%s at {at}: lane %u calls it and is not in its mask 0x%08x", name, me.lane,
+              mask);
     if (count < 32 && mask >> count)
-        fault("mask", "%s: the mask 0x%08x names lanes that the block does not have (the warp has "
-              "%u)", name, mask, count);
-    me.meets = true;
-    me.mask = mask;
-    me.operation = operation;
-    me.argument = argument;
-    void* arguments[32] = {};
-    bool complete = true;
-    for (unsigned lane = 0; lane < count; lane++) {
-        Thread& other = lanes[lane];
-        if (!(mask >> lane & 1)) continue;
-        if (other.status == Thread::done)
-            fault("mask", "%s: the mask 0x%08x names lane %u, which has returned", name, mask,
-                  lane);
+        fault("mask", "%s at {at}: the mask 0x%08x names lanes that the block does not have (the "
+              "warp has %u)", name, mask, count);
+    if (unsigned gone = mask & returned_lanes[me.warp])
+        fault("mask", "%s at {at}: the mask 0x%08x names lane %d, which has returned", name, mask,
+              __builtin_ctz(gone));
+}
+
+// Whether all lanes of `mask` wait in this very operation; a lane that waits for this one in
+// another is a fault.
+bool complete(unsigned mask, int operation, const char* name) {
+    Thread& me = self();
+    std::fill(arguments, arguments + 32, nullptr);
+    bool all = true;
+    for (unsigned lanes = mask; lanes; lanes &= lanes - 1) {
+        unsigned lane = __builtin_ctz(lanes);
+        Thread& other = threads[me.warp * 32 + lane];
         bool same = other.meets && other.operation == operation && other.mask == mask;
         if (other.meets && !same && (other.mask >> me.lane & 1)) {
             void* places[MOST_PLACES];
@@ -215,16 +216,36 @@ void meet(unsigned mask, int operation, const char* name, void* argument, Togeth
                           "%s with mask 0x%08x at {at} meets lane %u in %s with mask 0x%08x at "
                           "{other}", name, mask, lane, other.waits_for, other.mask);
         }
-        complete &= same;
+        all &= same;
         arguments[lane] = other.argument;
     }
-    if (!complete) return park(name, __builtin_frame_address(0));
+    return all;
+}
+
+// Every lane of `mask` leaves its argument; the last to come runs `together` over all of them, by
+// lane, and wakes the others.
+template <class Together>
+void meet(unsigned mask, int operation, const char* name, void* argument, Together together) {
+    settle();
+    look_at_clock();
+    check_mask(mask, name);
+    Thread& me = self();
+    me.meets = true;
+    me.mask = mask;
+    me.operation = operation;
+    me.argument = argument;
+    unsigned& meeting = meeting_lanes[me.warp];
+    meeting++;
+    if (meeting < static_cast<unsigned>(__builtin_popcount(mask)) ||
+        !complete(mask, operation, name))
+        return park(name, __builtin_frame_address(0));
     together(arguments);
-    for (unsigned lane = 0; lane < count; lane++)
-        if (mask >> lane & 1) {
-            lanes[lane].meets = false;
-            if (&lanes[lane] != &me) wake(lanes[lane]);
-        }
+    for (unsigned lanes = mask; lanes; lanes &= lanes - 1) {
+        Thread& other = threads[me.warp * 32 + __builtin_ctz(lanes)];
+        other.meets = false;
+        meeting--;
+        if (&other != &me) wake(other);
+    }
 }
 
 }  // namespace
@@ -422,6 +443,7 @@ void fiber() {
     Thread& me = self();
     me.status = Thread::done;
     live_threads--;
+    returned_lanes[me.warp] |= 1u << me.lane;
     // Those that have returned count no more (CUDA C++ Programming Guide, 7.x threads' barriers).
     if (arrived && arrived == live_threads) open_barrier();
     look_at_clock();
@@ -441,7 +463,10 @@ void prepare_block(unsigned number) {
     tally = Tally();
     checks_begin_block();
     unsigned count = (block_threads + 31) / 32;
-    for (unsigned i = 0; i < count; i++) ready_lanes[i] = 0, warp_order[i] = i;
+    for (unsigned i = 0; i < count; i++) {
+        ready_lanes[i] = meeting_lanes[i] = returned_lanes[i] = 0;
+        warp_order[i] = i;
+    }
     for (unsigned i = count; request.schedule == warps && i > 1; i--)
         std::swap(warp_order[i - 1], warp_order[random_number() % i]);
     for (unsigned i = 0; i < block_threads; i++) {
