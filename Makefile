@@ -33,10 +33,15 @@ tune: .venv/ready  ## measure every proved version at train.py's shapes; the tra
 golden: .venv/ready  ## write the golden tensors and curves anew, from float64 stock PyTorch
 	@$(PY) -m checks.golden $(ARGS)
 
-evidence: .venv/ready  ## prove every version and write the committed evidence
+cuda: .venv/cuda  ## set up what --device cuda needs besides a GPU, its driver and CUDA 13's toolkit
+
+sanitize: .venv/cuda  ## compute-sanitizer's four tools over the CUDA kernels; needs a GPU
+	@$(PY) -m checks.sanitize $(ARGS)
+
+evidence: .venv/ready  ## prove what is not and write the committed evidence; ARGS="--device emulated"
 	@$(PY) -m checks.prove --all --write $(ARGS)
 
-docs: .venv/ready  ## write README's generated table and map anew
+docs: .venv/ready  ## write README's generated tables and map anew
 	@$(PY) -m checks.docs --write
 
 lint: .venv/ready  ## ruff
@@ -54,9 +59,21 @@ clean:  ## remove .venv and what tests left; runs/ and the cache stay
 	@.venv/bin/pip install -q --disable-pip-version-check -r .venv/base.txt
 	@touch $@
 
-.venv/interop: .venv/ready  # what single tests need besides
-	@$(PY) -c 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["interop"]))' > .venv/interop.txt
-	@.venv/bin/pip install -q --disable-pip-version-check -r .venv/interop.txt
+.venv/%.txt: .venv/ready  # the packages of an extra
+	@$(PY) -c 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$*"]))' > $@
+
+.venv/interop: .venv/interop.txt  # what single tests need besides
+	@.venv/bin/pip install -q --disable-pip-version-check -r $<
 	@touch $@
 
-.PHONY: help train test test-all verify compare bench profile tune golden evidence docs lint clean
+# PyCUDA is built from source: CUDA's headers and a libcuda to link with lie where nvcc says.
+.venv/cuda: .venv/cuda.txt
+	@echo "building PyCUDA (once, three to four minutes), and installing the vendors' libraries"
+	@include=$$($(PY) -c 'from ported.device.cuda_code import include_directory; print(include_directory())') && \
+	CPATH="$$include" LIBRARY_PATH="$$include/../lib/stubs:$$include/../lib64/stubs:$$LIBRARY_PATH" .venv/bin/pip install -q \
+	--disable-pip-version-check -C--build-option=--conf:CUDA_ENABLE_CURAND=False "$$(grep ^pycuda $<)"
+	@.venv/bin/pip install -q --disable-pip-version-check -r $<
+	@touch $@
+
+.PHONY: help train test test-all verify compare bench profile tune golden cuda sanitize \
+	evidence docs lint clean
