@@ -1,6 +1,7 @@
 """The prover as a command: `python -m checks.prove`. Proves and writes evidence; can be resumed."""
 
 import argparse
+from concurrent.futures import ThreadPoolExecutor
 
 from checks import report, select
 from checks.prove import CHECKS
@@ -30,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--write", action="store_true",
                         help="write into golden/evidence instead of the user's cache directory")
     parser.add_argument("--again", action="store_true", help="prove anew what is proved already")
+    parser.add_argument("--jobs", type=int, default=1, help="so many processes (1)")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds a version may take")
     return parser
 
@@ -70,11 +72,13 @@ def main(arguments: list[str] | None = None) -> int:
             absent.setdefault(name, []).append(reason)
     absent = [f"{name}: {reasons[0]}" for name, reasons in absent.items()
               if len(reasons) == len(found)]
-    with Worker() as worker:
-        for name, device, seed in jobs:
-            label = _label(name, device)
-            proofs[label] = _prove(worker, name, device, options, seed)
-            bad += proofs[label]["verdict"] not in ("proved", "not applicable")
+    parts = max(min(options.jobs, len(jobs)), 1)
+    shares = [jobs[k * len(jobs) // parts:(k + 1) * len(jobs) // parts] for k in range(parts)]
+    with ThreadPoolExecutor(parts) as pool:
+        for share in pool.map(lambda share: _proved(share, options), shares):
+            for name, device, proof in share:
+                proofs[_label(name, device)] = proof
+                bad += proof["verdict"] not in ("proved", "not applicable")
     return _told(proofs, absent, len(jobs), bad, sum(held for *_, held in wanted))
 
 
@@ -83,6 +87,13 @@ def _jobs(names: list[str], device, options) -> list[tuple]:
     if options.spread and names:
         return [(names[k % len(names)], device, seed) for k, seed in enumerate(seeds)]
     return [(name, device, seed) for name in names for seed in seeds]
+
+
+def _proved(jobs: list[tuple], options) -> list[tuple]:
+    """Proves one after the other in a process of its own; neighbours share what is known."""
+    with Worker() as worker:
+        return [(name, device, _prove(worker, name, device, options, seed))
+                for name, device, seed in jobs]
 
 
 def _label(name: str, device) -> str:

@@ -1,11 +1,14 @@
-"""Honest float32 results of every operation, and wrong ones: what the gate must accept and refuse.
+"""Honest results of every operation, and wrong ones: what the gate must accept and refuse.
 
 `Ordered` runs an explicit function in float32 and adds up its sums in a chosen order, so that every
 operation has honest variants without a line of its own; the kernels of ported/c_src are variants
-too. `Wrong` does the same with one fault in every sum or step. `calibrate` finds the slack that all
-honest variants need; golden/gate_calibration.json holds what it found. Its command:
+too. In bfloat16 each order comes twice: with what lies between kept in float32, and stored rounded
+where that is honest (storage.py). `Wrong` does the same with one fault in every sum or step.
+`calibrate` finds the slack that all honest variants need; golden/gate_calibration.json holds what
+it found. Its command:
 
     python -m checks.gate --calibrate --seeds 1000
+    python -m checks.gate --calibrate --seeds 20 --dtype bfloat16
 """
 
 import argparse
@@ -17,11 +20,13 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
-from checks import cases, gate, known, measuring, rounding, steps
+from checks import cases, gate, known, measuring, steps, storage
 from checks.launch import Stage
 from ported import contract as contracts
+from ported import precision as precisions
 from ported import source
 from ported.contract import ROOT, Contract
+from ported.precision import FLOAT32, Precision, rounded
 
 ORDERS = ("sequential", "reversed", "lanes", "blocks", "pairwise", "fused")
 GOLDEN = ROOT / "golden" / "gate_calibration.json"
@@ -63,12 +68,16 @@ SUMS = {"sequential": _sequential, "lanes": _lanes, "blocks": _blocks, "pairwise
         "fused": _fused, "reversed": lambda terms: _sequential(terms[..., ::-1])}
 
 
-class Ordered(steps.Mode):
-    """An explicit function in float32, its sums in one order; `fused` rounds no products."""
+class Ordered(storage.Stored):
+    """An explicit function in float32, its sums in one order; `fused` rounds no products. `marks`:
+    the steps that are stored as bfloat16."""
 
-    def __init__(self, order: str):
-        super().__init__()
+    def __init__(self, order: str, marks: frozenset[int] = frozenset()):
+        super().__init__(marks)
         self.order = order
+
+    def _step(self, func, name, args, kwargs):
+        return steps.Mode._step(self, func, name, args, kwargs)
 
     def move(self, func, name, args, kwargs):
         return func(*args, **kwargs)
@@ -147,19 +156,31 @@ FAULTS = ("dropped last term", "bfloat16 sums", "TF32 products", "bfloat16 produ
           "crude exp")
 
 
-def result(contract: Contract, inputs: Mapping, mode: steps.Mode) -> dict[str, np.ndarray]:
-    """Every output of the explicit function in float32 under `mode`."""
+def result(contract: Contract, inputs: Mapping, mode: storage.Stored,
+           precision: Precision = FLOAT32) -> dict[str, np.ndarray]:
+    """Every output of the explicit function in float32 under `mode`, as memory holds it."""
     arguments = measuring.single(measuring.tensors_of(contract, inputs))
     with np.errstate(all="ignore"):
-        found = measuring.explicit(contract, arguments, mode)
-    return {name: value.numpy() for name, value in found.items()}
+        found = storage.originals(measuring.explicit(contract, arguments, mode), mode)
+    return {name: rounded(value.numpy(), precision.dtypes[contract.by_name[name].role])
+            for name, value in found.items()}
+
+
+def marks_of(contract: Contract, inputs: Mapping, precision: Precision) -> frozenset[int]:
+    """The steps that may be stored rounded."""
+    arguments = measuring.tensors_of(contract, inputs)
+    return storage.marks(contract, lambda mode: measuring.explicit(contract, arguments, mode),
+                         precision)
 
 
 def variants(contract: Contract, case: cases.Case, device=None) -> Iterator[tuple[str, dict]]:
     """Honest results of one case by variant: each order, and each version on `device`."""
-    inputs = known.of(case, contract).inputs
+    inputs, precision = known.of(case, contract).inputs, precisions.of(case.precision)
+    marks = marks_of(contract, inputs, precision)
     for order in ORDERS:
-        yield order, result(contract, inputs, Ordered(order))
+        yield order, result(contract, inputs, Ordered(order), precision)
+        if marks:
+            yield f"{order}, stored", result(contract, inputs, Ordered(order, marks), precision)
     if device is None:
         return
     for name, version in source.read_all().items():
@@ -173,16 +194,16 @@ def variants(contract: Contract, case: cases.Case, device=None) -> Iterator[tupl
 
 def needed(truth: gate.Truth, name: str, got: np.ndarray) -> float:
     """The smallest slack with which rule 2 accepts `got`."""
-    value, scale = truth.value[name], truth.scale[name]
+    value, scale, dtype = truth.value[name], truth.scale[name], truth.dtypes[name]
     with np.errstate(all="ignore"):
-        over = np.abs(got - value) - rounding.UNIT * np.abs(value) - rounding.TINY / 2
+        over = np.abs(got - value) - gate.UNITS[dtype] * np.abs(value) - gate.TINIEST[dtype]
         ratio = np.where(scale > 0, over / np.maximum(scale, gate.EPSILON),
                          np.where(over > 0, np.inf, 0))
     judged = np.isfinite(value) & np.isfinite(got) & np.isfinite(scale)
     return float(np.max(ratio, where=judged, initial=0.0))
 
 
-def any_case(contract: Contract, seed: int) -> cases.Case:
+def any_case(contract: Contract, seed: int, precision: str = "float32") -> cases.Case:
     """A case of any family, its sizes spread over orders of magnitude; every third is large."""
     random = np.random.default_rng([seed, zlib.crc32(contract.name.encode())])
     least = 0.5 if seed % 3 == 0 else 0.0
@@ -196,7 +217,7 @@ def any_case(contract: Contract, seed: int) -> cases.Case:
                 sizes[low] = min(sizes[low], sizes[high])
         if cases.small_enough(contract, sizes):
             family = random.choice(list(cases.FAMILIES))
-            return cases.Case(contract.name, tuple(sizes.items()), seed, str(family))
+            return cases.Case(contract.name, tuple(sizes.items()), seed, str(family), precision)
 
 
 def survey(contract: Contract, case: cases.Case, device=None) -> Iterator[tuple]:
@@ -207,12 +228,14 @@ def survey(contract: Contract, case: cases.Case, device=None) -> Iterator[tuple]
     found = known.of(case, contract)
     for variant, outputs in variants(contract, case, device):
         for name, got in outputs.items():
-            stock = None if variant in ORDERS else found.stock.get(name)
+            explicit = variant.partition(",")[0] in ORDERS
+            stock = None if explicit else found.stock.get(name)
             findings, _ = gate.judge(found.truth, name, got, stock=stock)
             yield variant, name, needed(found.truth, name, got), findings
 
 
-def calibrate(seeds: range, device=None, only: str | None = None) -> dict:
+def calibrate(seeds: range, device=None, only: str | None = None,
+              precision: str = "float32") -> dict:
     """The slack that honest results need, by output, and every result that the gate refused."""
     worst: dict[str, tuple] = {}
     refused, results = [], 0
@@ -220,7 +243,7 @@ def calibrate(seeds: range, device=None, only: str | None = None) -> dict:
         if only and only != contract.name:
             continue
         for seed in seeds:
-            case = any_case(contract, seed)
+            case = any_case(contract, seed, precision)
             for variant, name, slack, findings in survey(contract, case, device):
                 key, results = f"{contract.name} {name}", results + 1
                 worst[key] = max(worst.get(key, (0.0,)), (round(slack, 3), str(case), variant))
@@ -239,18 +262,20 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=20, help="cases for each operation (20)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (0)")
     parser.add_argument("--only", help="one operation and direction, as layernorm_forward")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     options = parser.parse_args(words)
+    stored = json.loads(GOLDEN.read_text()) if GOLDEN.is_file() else {}
     if options.calibrate:
         from ported.device import cpu
 
         torch.set_num_threads(1)
         seeds = range(options.first, options.first + options.seeds)
-        found = calibrate(seeds, cpu.open(1), options.only)
+        device = cpu.open(1) if options.dtype == "float32" else None
+        found = calibrate(seeds, device, options.only, options.dtype)
         if options.only is None:
-            GOLDEN.parent.mkdir(exist_ok=True)
-            GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
+            GOLDEN.write_text(json.dumps({**stored, options.dtype: found}, indent=1) + "\n")
     else:
-        found = json.loads(GOLDEN.read_text())
+        found = stored[options.dtype]
     for name, (slack, case, variant) in found["worst"].items():
         print(f"{name:40} {slack:6.2f}  {variant:28} {case}")
     print(f"{found['results']} results; slack needed at most "

@@ -39,6 +39,7 @@ PHASES = {"quick": "gate", "threads": "claims", "schedules": "schedule", "reruns
           "three_ways": "three_ways",
           **{law.__name__: "laws" for law in (laws.rows, laws.scaling, reach.spread, laws.adjoint)}}
 SHRINK_SECONDS = 4.0
+ALGORITHMS = 6  # of a vendor's library, at each of three shapes
 SELF_TESTS = 5  # cases within which every decoy must have been rejected
 
 
@@ -58,6 +59,7 @@ class Proof:
     identity: Mapping[str, str] = field(default_factory=dict)
     checks: Mapping[str, int] = field(default_factory=lambda: CHECKS)
     reason: str = ""
+    lost: bool = False  # the device answers no more: its process must end
 
     @property
     def verdict(self) -> str:
@@ -73,7 +75,8 @@ class Proof:
         return {"verdict": self.verdict, "reason": self.reason, "precision": self.precision,
                 "tier": self.tier, "seed": self.seed,
                 "seconds": round(self.seconds, 2), "configurations": self.configurations,
-                "identity": dict(self.identity), "checks": checks, **self.ledger.as_dict()}
+                "identity": dict(self.identity), "checks": checks, **self.ledger.as_dict(),
+                **({"lost": True} if self.lost else {})}
 
 
 def _sources(case: Case) -> tuple[str, ...]:
@@ -238,7 +241,7 @@ def prove(version: Version, contract: Contract, device, tier: str = "fast", seed
         pass
     if shrink and ledger.faults and not target and not trials.lost:
         trials.shrink()
-    proof.seconds = time.monotonic() - start
+    proof.lost, proof.seconds = trials.lost, time.monotonic() - start
     return proof
 
 
@@ -284,6 +287,19 @@ class _Trials:
                     _self_tests(subject, self.shapes, self.seed)
                 count = self.tier.others if number else self.tier.drawn
                 _drawn(subject, self.shapes, count, self.seed, families)
+        if self.version.language == "py":
+            self._algorithms()
+
+    def _algorithms(self) -> None:
+        """Of a vendor's library: more of the algorithms among which the tuner chooses."""
+        for name, sizes in self.shapes.spine().items():
+            if name not in ("tile", "gpt2", "odd"):
+                continue
+            choices = self.device.configurations(self.version, self.contract, sizes)
+            for parameters in choices[1:1 + ALGORITHMS]:
+                trial = Trial(self.subject(parameters), self.shapes._case(sizes, self.seed, "unit"))
+                with self._going_on():
+                    memory_checks.quick(trial, memory_checks.base(trial))
 
     @contextmanager
     def _going_on(self):

@@ -61,8 +61,8 @@ class Worker:
         os.close(writing)
 
     def prove(self, job: dict, timeout: float = 300.0) -> dict:
-        """The proof as JSON. `verdict`: proved, refused, crashed or timed-out (`during` which
-        check), or error (the file does not compile, or does not fit its contract).
+        """The proof as JSON. `verdict`: proved, refused, not applicable (with the `reason`),
+        crashed or timed-out (`during` which check), or error (the file does not compile, or does not fit its contract).
 
         job: `path` of the version file, and as wished `operation`, `direction` (outside the
         tree), `device`, `dtype`, `threads`, `tier`, `seed`, `case`, `target`, `shrink`.
@@ -78,7 +78,10 @@ class Worker:
         except BrokenPipeError:
             answer = b""
         if answer.endswith(b"\n"):
-            return json.loads(answer)
+            proof = json.loads(answer)
+            if proof.pop("lost", False):
+                self._end()
+            return proof
         return self._gone(time.monotonic() - start, answer == b"hang")
 
     def _read(self, end: float) -> bytes:
