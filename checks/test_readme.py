@@ -31,6 +31,7 @@ BEHIND = {
     "make evidence": "it writes into the tree",
     "pytest checks --kernel": [],
     "-m checks.sanitize": "it needs a GPU",
+    "-m checks.prove --all": "it proves everything",
     "-m checks.prove --kernel '*' --tier seeds": "it takes minutes",
     "train.py --help": [],
     "train.py --data": "my.txt is the reader's own",
@@ -46,7 +47,7 @@ def commands() -> list[str]:
     text = (ROOT / "README.md").read_text()
     found = re.findall(r"^ {4}((?:make|python|pytest) .*)$", text, re.M)
     found += re.findall(r"`(make [^`]+|python -m checks[^`]+)`", text)
-    plain = (re.sub(r" +# .*", "", " ".join(line.split()) if "\n" in line else line).removeprefix("python ").strip()
+    plain = (re.sub(r" +# .*", "", line.replace("\n", " ")).removeprefix("python ").strip()
              for line in found)
     return list(dict.fromkeys(line for line in plain if "`" not in line))
 
