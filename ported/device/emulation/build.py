@@ -22,7 +22,7 @@ from ported.precision import Precision
 from ported.source import Version
 
 HERE = Path(__file__).resolve().parent
-RUNTIME = ("runtime.cpp", "faults.cpp", "checks.cpp")
+RUNTIME = ("runtime.cpp", "warps.cpp", "faults.cpp", "checks.cpp")
 # No fused multiply-add that the source does not write, so that results repeat on any machine; a
 # chain of frames, so that a fault can name its callers.
 COMMON = ("-std=c++17", "-O1", "-g1", "-gdwarf-4", "-fPIC", "-ffp-contract=off",

@@ -12,6 +12,7 @@
 namespace emulated {
 
 constexpr unsigned MOST_THREADS = 1024;      // of a block
+constexpr unsigned MOST_WARPS = MOST_THREADS / 32;
 constexpr size_t STACK = 256 << 10;          // bytes of a fiber, the lowest page a guard
 constexpr size_t MOST_STATIC = 48 << 10;     // static shared memory of a block
 constexpr size_t MOST_SHARED = 232448;       // all shared memory of a block, on compute 9.0
@@ -55,8 +56,12 @@ extern unsigned block_threads, live_threads, block_number;
 extern unsigned epoch;      // counts the block's barriers
 extern char *image_begin, *image_end;  // the kernel's library
 extern Request request;
+extern unsigned meeting_lanes[MOST_WARPS];   // of each warp: how many wait in a warp operation
+extern unsigned returned_lanes[MOST_WARPS];  // which have returned
 inline Thread& self() { return *static_cast<Thread*>(state.self); }
 inline bool in_kernel() { return state.self && state.self != &outside; }
+void park(const char* what, void* frame);  // until another thread wakes this one
+void wake(Thread& thread);
 void leave_for_good() __attribute__((noreturn));  // back to the launch
 
 // ---- faults (faults.cpp)
