@@ -16,7 +16,8 @@ from ported.device.cuda_errors import DeviceGone
 
 WHERE = "cuda"  # PyTorch's name of the device
 ROUNDS = 7
-LONG = 0.03  # seconds: a variant whose call takes longer is sampled once
+LONG = 5e-3  # seconds: a variant whose call takes longer is sampled apart, VERY_LONG: once
+VERY_LONG = 0.5
 ENOUGH = 1e-3  # seconds that a sample lasts at least
 CLOSE = 1.15  # configurations this near a version's best, on first sight, go into the rounds
 BELOW = 0.95  # of the floor: what is quicker cannot be
@@ -127,7 +128,8 @@ class Shape:
         again = machine.replay(calls)
         found.again = lambda: (again(), machine.synchronize())
         if first > LONG:
-            found.samples = [first]
+            apart = [] if first > VERY_LONG else machine.elapsed(calls[0], 3)
+            found.samples = [ms * 1e-3 for ms in apart] or [first]
             return found
         seconds = machine.elapsed(again, 2)[1] * 1e-3
         count = max(1, int(ENOUGH / max(seconds, 1e-7)))
@@ -205,10 +207,10 @@ def time_shape(of, axes, consts, ladder, machine, roof, peers: bool) -> tuple[li
     near = [v for v in variants if v.sample and v.samples[0] <= CLOSE * best[v.version.name]]
     others = shape.peers() if peers else []
     rounds([*near, *(v for v in others if v.sample)])
-    for variant in near:
+    apart = [v for v in variants if v.samples and not v.sample]
+    for variant in [*near, *(v for v in apart if len(v.samples) > 1)]:
         shape.check(variant)
-    records = [record(shape, v, others, roof) for v in variants
-               if v.samples and (v in near or v.samples[0] > LONG)]
+    records = [record(shape, v, others, roof) for v in [*near, *apart]]
     return records, [*variants, *others]
 
 
