@@ -22,7 +22,6 @@ from ported.precision import Precision
 from ported.source import Version
 
 HERE = Path(__file__).resolve().parent
-RUNTIME = ("runtime.cpp", "warps.cpp", "faults.cpp", "checks.cpp")
 # No fused multiply-add that the source does not write, so that results repeat on any machine; a
 # chain of frames, so that a fault can name its callers.
 COMMON = ("-std=c++17", "-O1", "-g1", "-gdwarf-4", "-fPIC", "-ffp-contract=off",
@@ -92,11 +91,12 @@ def runtime() -> Path:
     """The runtime as a shared library."""
     options, digest = _headers()
 
+    sources = [str(path) for path in sorted(HERE.glob("*.cpp"))]
+
     def make(path: Path) -> None:
-        sources = [str(HERE / name) for name in RUNTIME]
         _run([compiler()[0], *COMMON, "-O2", "-shared", *options, *sources, "-o", str(path)],
              "the runtime")
-    return _cached("runtime-{}.so", [digest, *COMMON], make)
+    return _cached("runtime-{}.so", [digest, *COMMON, *sources], make)
 
 
 @functools.cache
