@@ -1,5 +1,5 @@
 // 16 bytes as the four 32-bit words they are. Packets that are kept for long (a whole row, or the
-// next one) stay in this form: as bfloat16 each number of a packet would take a register of its own.
+// next one) stay in this form: as bfloat16 each number of one would take a register of its own.
 #pragma once
 #include "common.cuh"
 
@@ -8,7 +8,7 @@ template <class T> struct alignas(16) Words {
     unsigned at[4];
 };
 
-// Number j of a packet as float. A bfloat16 is the upper half of one; the even j lie in lower halves.
+// Number j of a packet as float. A bfloat16 is the upper half of one; even j lie in lower halves.
 template <class T> __device__ inline float number(const Words<T>& words, int j) {
     if constexpr (sizeof(T) == 4) return __uint_as_float(words.at[j]);
     unsigned word = words.at[j / 2];

@@ -1,7 +1,7 @@
 // 16 bytes at a time: a thread takes ITEMS elements, and asks for all of them before it computes.
 // Against 01: an eighth of the loads and stores for the same bytes.
 //
-//@ block   256 512 128
+//@ block   256 512
 //@ tune    ITEMS 8 16
 //@ grid    ceil_div(N * C, block * ITEMS)
 //@ dtype   all=float32 | F=bfloat16

@@ -1,7 +1,7 @@
 // (1 + tanh u) / 2 as 1 / (1 + e^(-2u)): one exponential and one division for every element.
 // Against 02: no tanhf, which takes another path for small |u| than for large.
 //
-//@ block   256 512 128
+//@ block   256 512
 //@ tune    ITEMS 8 16
 //@ grid    ceil_div(N * C, block * ITEMS)
 //@ dtype   all=float32 | F=bfloat16

@@ -1,9 +1,10 @@
-// The hardware's own 2^x and 1/x, an instruction each, so that the memory and not the arithmetic is
-// waited for. Not tanh.approx: its error of 2^-11 is as large as the result where 1 + tanh u is small.
+// The hardware's own 2^x and 1/x, an instruction each, so that the memory and not the arithmetic
+// is waited for. Not tanh.approx: its error of 2^-11 is as large as the result where 1 + tanh u is
+// small.
 // Against 03: exp2_fast and reciprocal_fast (common.cuh), bfloat16 only.
 //
-//@ block   256 512 128
-//@ tune    ITEMS 8 16 32
+//@ block   256 512
+//@ tune    ITEMS 16 8
 //@ grid    ceil_div(N * C, block * ITEMS)
 //@ dtype   F=bfloat16
 //@ inplace dinp=dout

@@ -1,7 +1,7 @@
 // 16 bytes at a time: a thread takes ITEMS elements, and asks for all of them before it computes.
 // Against 01: an eighth of the loads and stores for the same bytes.
 //
-//@ block   256 512 128
+//@ block   256 512
 //@ tune    ITEMS 8 16
 //@ grid    ceil_div(N * C, block * ITEMS)
 //@ dtype   all=float32 | F=bfloat16
@@ -22,7 +22,9 @@ template <bool packed> __device__ inline void each(F* out, const F* inp, int64_t
     for (int k = 0; k < packets; k++) {
         int64_t i = first + k * block * size;
 #pragma unroll
-        for (int j = 0; j < size; j++) x[k].at[j] = from_float<F>(by_tanh(to_float(x[k].at[j])));
+        for (int j = 0; j < size; j++) {
+            x[k].at[j] = from_float<F>(by_tanh(to_float(x[k].at[j])));
+        }
         store_some<packed>(out + i, x[k], count - i);
     }
 }

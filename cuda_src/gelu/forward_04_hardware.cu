@@ -1,9 +1,10 @@
-// The hardware's own 2^x and 1/x, an instruction each, so that the memory and not the arithmetic is
-// waited for. Not tanh.approx: its error of 2^-11 is as large as the result where 1 + tanh u is small.
+// The hardware's own 2^x and 1/x, an instruction each, so that the memory and not the arithmetic
+// is waited for. Not tanh.approx: its error of 2^-11 is as large as the result where 1 + tanh u is
+// small.
 // Against 03: exp2_fast and reciprocal_fast (common.cuh), bfloat16 only.
 //
-//@ block   256 512 128
-//@ tune    ITEMS 16 8 32
+//@ block   256 512
+//@ tune    ITEMS 16 32
 //@ grid    ceil_div(N * C, block * ITEMS)
 //@ dtype   F=bfloat16
 //@ inplace out=inp
@@ -23,7 +24,9 @@ template <bool packed> __device__ inline void each(F* out, const F* inp, int64_t
     for (int k = 0; k < packets; k++) {
         int64_t i = first + k * block * size;
 #pragma unroll
-        for (int j = 0; j < size; j++) x[k].at[j] = from_float<F>(by_hardware(to_float(x[k].at[j])));
+        for (int j = 0; j < size; j++) {
+            x[k].at[j] = from_float<F>(by_hardware(to_float(x[k].at[j])));
+        }
         store_some<packed>(out + i, x[k], count - i);
     }
 }

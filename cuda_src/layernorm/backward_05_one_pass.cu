@@ -3,8 +3,8 @@
 // up in shared memory.
 // Against 04: dout and inp are read once instead of three times; C is compiled in.
 //
-//@ block   256 128
-//@ tune    BLOCKS 2 3 4
+//@ block   128 256
+//@ tune    BLOCKS 3 2
 //@ static  C
 //@ needs   C <= 24 * block or block == 256 and C <= 8192
 //@ dtype   all=float32 | F=bfloat16 R=bfloat16 P=bfloat16

@@ -3,11 +3,10 @@
 // Against 05: an eighth of the loads and stores. Where addresses or C forbid packets, the same
 // numbers go one by one.
 //
-//@ block   128 256
+//@ block   128
 //@ tune    BLOCKS 3 2
 //@ static  C
-//@ needs   C <= 24 * block or block == 256 and C <= 8192
-//@ needs   block * BLOCKS <= 512
+//@ needs   C <= 24 * block
 //@ dtype   all=float32 | F=bfloat16 R=bfloat16 P=bfloat16
 //@ scratch part F32["min(multiprocessors*BLOCKS,N) 2*C"]
 //@ launch  layernorm_backward grid=min(multiprocessors*BLOCKS,N) block=block shared=(C+max(256,3*C/4))*8
@@ -15,46 +14,40 @@
 //@ claims  deterministic batch_invariant no_atomics
 #include "gradients.cuh"
 
-template <bool packed>
-__device__ inline void walk(R* dinp, float* part, const F* dout, const R* inp, const P* weight,
-                            const float* mean, const float* rstd, int N, float* sums, float* room) {
-    Words<P> w[PACKETS];
-    take_row<packed>(w, weight);
-    float dw[HELD] = {}, db[HELD] = {};
-    int64_t step = (int64_t)gridDim.x * TEAMS, n = (int64_t)blockIdx.x * TEAMS + threadIdx.x / TEAM;
-    int turn = 0;
-    for (int64_t first = (int64_t)blockIdx.x * TEAMS; first < N; first += step, n += step) {
-        Words<F> dy[PACKETS] = {};
-        Words<R> x[PACKETS] = {}, old[PACKETS] = {};
-        float m = 0.0f, r = 0.0f, g_mean, gx_mean;
-        if (n < N) {
-            take_row<packed>(dy, dout + n * C);
-            take_row<packed>(x, inp + n * C);
-            take_row<packed>(old, dinp + n * C);
-            m = mean[n];
-            r = rstd[n];
-        }
-        gather<packed>(dy, x, w, m, r, dw, db, room + turn * 64, g_mean, gx_mean);
-        turn ^= 1;
-        if (n < N) {
-#pragma unroll
-            for (int v = 0; v < PACKETS; v++) {
-                put<packed>(dinp + n * C, channel(v), gradient<packed>(
-                    old[v], dy[v], x[v], w[v], m, r, g_mean, gx_mean, v));
-            }
-        }
-    }
-    put_sums(dw, db, sums, part + (size_t)blockIdx.x * 2 * C);
-}
-
 extern "C" __global__ void __launch_bounds__(block, BLOCKS)
 layernorm_backward(R* dinp, float* part, const F* dout, const R* inp, const P* weight,
                    const float* mean, const float* rstd, int N) {
     DYNAMIC_SHARED(float, sums);
     __shared__ float room[128];
-    if (C % SIZE == 0 && is_aligned(dinp, dout, inp, weight))
-        walk<true>(dinp, part, dout, inp, weight, mean, rstd, N, sums, room);
-    else walk<false>(dinp, part, dout, inp, weight, mean, rstd, N, sums, room);
+    bool packed = is_aligned(dinp, dout, inp, weight);
+    Words<P> w[PACKETS];
+    take_row(w, weight, packed);
+    float dw[HELD] = {}, db[HELD] = {};
+    int64_t n = (int64_t)blockIdx.x * TEAMS + threadIdx.x / TEAM, step = (int64_t)gridDim.x * TEAMS;
+    int turn = 0;
+    // As many turns for every team of the block, which may have to meet in team_sums.
+    for (int64_t first = (int64_t)blockIdx.x * TEAMS; first < N; first += step, n += step) {
+        Words<F> dy[PACKETS] = {};
+        Words<R> x[PACKETS] = {}, old[PACKETS] = {};
+        float m = 0.0f, r = 0.0f, g_mean, gx_mean;
+        if (n < N) {
+            take_row(dy, dout + n * C, packed);
+            take_row(x, inp + n * C, packed);
+            take_row(old, dinp + n * C, packed);
+            m = mean[n];
+            r = rstd[n];
+        }
+        gather(dy, x, w, m, r, dw, db, room + turn * 64, g_mean, gx_mean);
+        turn ^= 1;
+        if (n < N) {
+#pragma unroll
+            for (int v = 0; v < PACKETS; v++) {
+                Words<R> dx = gradient(old[v], dy[v], x[v], w[v], m, r, g_mean, gx_mean, v);
+                put(dinp + n * C, channel(v), dx, packed);
+            }
+        }
+    }
+    put_sums(dw, db, sums, part + (size_t)blockIdx.x * 2 * C);
 }
 
 extern "C" __global__ void layernorm_backward_columns(G* dweight, G* dbias, const float* part,

@@ -1,6 +1,6 @@
-// The second launch of the backward rungs from 04 on: the blocks' partial sums of dweight and dbias,
-// `part` [parts, 2 C], added up column by column in a fixed order. 32 columns a block of 1024
-// threads: a warp takes every 32nd part, lane by lane a column, so that loads are whole lines.
+// The second launch of backward's deterministic rungs: the blocks' partial sums of dweight and
+// dbias, `part` [parts, 2 C], added up column by column, in a fixed order. A block of 1024 threads
+// has 32 columns: a warp takes every 32nd part, a lane a column, so that loads are whole lines.
 #pragma once
 #include "common.cuh"
 

@@ -11,32 +11,25 @@
 //@ claims  deterministic batch_invariant no_atomics
 #include "row.cuh"
 
-template <bool packed>
-__device__ inline void normalise(F* out, float* mean, float* rstd, const R* inp, const P* weight,
-                                 const P* bias, int N, float eps, float* room) {
+extern "C" __global__ void layernorm_forward(F* out, float* mean, float* rstd, const R* inp,
+                                             const P* weight, const P* bias, int N, float eps) {
+    __shared__ float room[64];
+    bool packed = is_aligned(out, inp, weight, bias);
     int n = blockIdx.x * TEAMS + threadIdx.x / TEAM;
     size_t row = (size_t)n * C;
     Words<R> x[PACKETS] = {};
-    if (n < N) take_row<packed>(x, inp + row);
+    if (n < N) take_row(x, inp + row, packed);
     float m, r;
-    statistics<packed>(x, eps, room, m, r);
+    statistics(x, eps, room, m, r);
     if (n >= N) return;
 #pragma unroll
     for (int v = 0; v < PACKETS; v++) {
         int c = channel(v);
-        Words<P> w = take<packed, false>(weight, c), b = take<packed, false>(bias, c);
-        put<packed>(out + row, c, scaled(x[v], m, r, w, b));
+        Words<P> w = take<false>(weight, c, packed), b = take<false>(bias, c, packed);
+        put(out + row, c, scaled(x[v], m, r, w, b), packed);
     }
     if (threadIdx.x % TEAM == 0) {
         mean[n] = m;
         rstd[n] = r;
     }
-}
-
-extern "C" __global__ void layernorm_forward(F* out, float* mean, float* rstd, const R* inp,
-                                             const P* weight, const P* bias, int N, float eps) {
-    __shared__ float room[64];
-    if (C % SIZE == 0 && is_aligned(out, inp, weight, bias))
-        normalise<true>(out, mean, rstd, inp, weight, bias, N, eps, room);
-    else normalise<false>(out, mean, rstd, inp, weight, bias, N, eps, room);
 }

@@ -56,13 +56,11 @@ __device__ inline void put_sums(const float (&dw)[HELD], const float (&db)[HELD]
 }
 
 // Number j of a lane's packet at channel c: xhat, which is zero where the row has ended.
-template <bool packed>
 __device__ inline float normalised(const Words<R>& x, float m, float r, int c, int j) {
-    return inside<packed>(c, j) ? (number(x, j) - m) * r : 0.0f;
+    return inside(c, j) ? (number(x, j) - m) * r : 0.0f;
 }
 
 // A row's means of g = dout weight and of g xhat; and dw += dout xhat, db += dout on the way.
-template <bool packed>
 __device__ inline void gather(const Words<F> (&dy)[PACKETS], const Words<R> (&x)[PACKETS],
                               const Words<P> (&w)[PACKETS], float m, float r, float (&dw)[HELD],
                               float (&db)[HELD], float* room, float& g_mean, float& gx_mean) {
@@ -73,7 +71,7 @@ __device__ inline void gather(const Words<F> (&dy)[PACKETS], const Words<R> (&x)
 #pragma unroll
         for (int j = 0; j < SIZE; j++) {
             int i = v * SIZE + j;
-            float d = number(dy[v], j), xhat = normalised<packed>(x[v], m, r, channel(v), j);
+            float d = number(dy[v], j), xhat = normalised(x[v], m, r, channel(v), j);
             float g = d * number(w[v], j);
             g_part += g;
             gx_part = fmaf(g, xhat, gx_part);
@@ -89,14 +87,13 @@ __device__ inline void gather(const Words<F> (&dy)[PACKETS], const Words<R> (&x)
 }
 
 // Packet v of the row's gradient: `old` plus (g - g_mean - xhat gx_mean) r.
-template <bool packed>
 __device__ inline Words<R> gradient(const Words<R>& old, const Words<F>& dy, const Words<R>& x,
                                     const Words<P>& w, float m, float r, float g_mean,
                                     float gx_mean, int v) {
     float y[SIZE];
 #pragma unroll
     for (int j = 0; j < SIZE; j++) {
-        float xhat = normalised<packed>(x, m, r, channel(v), j);
+        float xhat = normalised(x, m, r, channel(v), j);
         float rest = fmaf(number(dy, j), number(w, j), -g_mean);
         y[j] = fmaf(fmaf(-xhat, gx_mean, rest), r, number(old, j));
     }

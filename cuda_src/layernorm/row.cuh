@@ -21,39 +21,46 @@ static_assert(SIZE == Words<F>::size && SIZE == Words<P>::size, "packets of one 
 // The first channel of the lane's packet v.
 __device__ inline int channel(int v) { return (v * TEAM + (int)threadIdx.x % TEAM) * SIZE; }
 
-// Whether the row has the channel of number j in the packet at channel c. Rows that move as packets
-// are whole packets.
-template <bool packed> __device__ inline bool inside(int c, int j) {
-    return PACKETS * TEAM * SIZE == C || (packed ? c < C : c + j < C);
+// Whether the row has the channel of number j in the packet at channel c; whole packets have or
+// have not.
+constexpr bool WHOLE = C % SIZE == 0;
+__device__ inline bool inside(int c, int j) {
+    return PACKETS * TEAM * SIZE == C || (WHOLE ? c < C : c + j < C);
 }
 
-// The packet at channel c of a row, read once or kept near. `packed`: addresses and C are multiples
-// of 16 bytes. Otherwise the same numbers one by one.
-template <bool packed, bool once = true, class T>
-__device__ inline Words<T> take(const T* row, int c) {
+// The packet at channel c of a row, read once or kept near. Where `packed` is false, since addresses
+// or C are no multiples of 16 bytes: the same numbers one by one.
+template <bool once = true, class T>
+__device__ inline Words<T> take(const T* row, int c, bool packed) {
     Words<T> found = {};
-    if constexpr (packed) {
-        if (inside<true>(c, 0)) found = once ? load_words_once(row + c) : load_words(row + c);
+    if (WHOLE && packed) {
+        if (inside(c, 0)) found = once ? load_words_once(row + c) : load_words(row + c);
     } else {
 #pragma unroll
         for (int j = 0; j < SIZE; j++)
-            if (inside<false>(c, j)) set(found, j, row[c + j]);
+            if (inside(c, j)) set(found, j, row[c + j]);
+        __syncwarp();  // the compiler must not take a register each for the numbers of a whole row
     }
     return found;
 }
-template <bool packed, bool once = true, class T>
-__device__ inline void take_row(Words<T> (&held)[PACKETS], const T* row) {
+template <bool once = true, class T>
+__device__ inline void take_row(Words<T> (&held)[PACKETS], const T* row, bool packed) {
+    if (WHOLE && packed) {
 #pragma unroll
-    for (int v = 0; v < PACKETS; v++) held[v] = take<packed, once>(row, channel(v));
+        for (int v = 0; v < PACKETS; v++) held[v] = take<once>(row, channel(v), true);
+    } else {
+#pragma unroll
+        for (int v = 0; v < PACKETS; v++) held[v] = take<once>(row, channel(v), false);
+    }
 }
-template <bool packed, class T>
-__device__ inline void put(T* row, int c, const Words<T>& packet) {
-    if constexpr (packed) {
-        if (inside<true>(c, 0)) store_words(row + c, packet);
+template <class T>
+__device__ inline void put(T* row, int c, const Words<T>& packet, bool packed) {
+    if (WHOLE && packed) {
+        if (inside(c, 0)) store_words(row + c, packet);
     } else {
 #pragma unroll
         for (int j = 0; j < SIZE; j++)
-            if (inside<false>(c, j)) row[c + j] = get(packet, j);
+            if (inside(c, j)) row[c + j] = get(packet, j);
     }
 }
 
@@ -75,7 +82,6 @@ __device__ inline float team_sum(float x, float* room) {
 
 // Mean and 1 / sqrt(variance + eps) of the row that a team holds in x: the mean first, then the
 // squares about it. Packets have sums of their own: short chains, small errors.
-template <bool packed>
 __device__ inline void statistics(const Words<R> (&x)[PACKETS], float eps, float* room, float& m,
                                   float& r) {
     float sum = 0.0f, squares = 0.0f;
@@ -92,7 +98,7 @@ __device__ inline void statistics(const Words<R> (&x)[PACKETS], float eps, float
         float part = 0.0f;
 #pragma unroll
         for (int j = 0; j < SIZE; j++) {
-            float d = inside<packed>(channel(v), j) ? number(x[v], j) - m : 0.0f;
+            float d = inside(channel(v), j) ? number(x[v], j) - m : 0.0f;
             part = fmaf(d, d, part);
         }
         squares += part;

@@ -1,8 +1,8 @@
 // 16 bytes at a time: a thread takes ITEMS elements, and asks for all of them before it writes one.
 // Against 01: an eighth of the loads and stores for the same bytes, several on their way at a time.
 //
-//@ block   256 512 128
-//@ tune    ITEMS 8 16 32
+//@ block   256 512
+//@ tune    ITEMS 16 8
 //@ grid    ceil_div(N * C, block * ITEMS)
 //@ dtype   all=float32 | F=bfloat16 R=bfloat16
 //@ inplace dinp1=dout

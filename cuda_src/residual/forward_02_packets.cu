@@ -1,4 +1,4 @@
-// 16 bytes at a time: a thread takes eight elements, neighbours in a warp take neighbouring packets.
+// 16 bytes at a time: a thread takes eight elements, a warp's packets lie side by side.
 // Against 01: an eighth of the loads, stores and threads for the same bytes.
 //
 //@ block   256 512
@@ -18,7 +18,9 @@ __device__ inline void add(R* out, const R* inp1, const F* inp2, int64_t count) 
         Packet<R> a = load_some<packed>(inp1 + i, count - i);
         Packet<F> b = load_some<packed>(inp2 + i, count - i);
 #pragma unroll
-        for (int j = 0; j < size; j++) a.at[j] = from_float<R>(to_float(a.at[j]) + to_float(b.at[j]));
+        for (int j = 0; j < size; j++) {
+            a.at[j] = from_float<R>(to_float(a.at[j]) + to_float(b.at[j]));
+        }
         store_some<packed>(out + i, a, count - i);
     }
 }

@@ -2,7 +2,7 @@
 // way at a time; a thread takes ITEMS elements.
 // Against 02: several packets a thread instead of one or two.
 //
-//@ block   256 512 128
+//@ block   256 512
 //@ tune    ITEMS 16 32
 //@ grid    ceil_div(N * C, block * ITEMS)
 //@ dtype   all=float32 | F=bfloat16 R=bfloat16
