@@ -296,7 +296,7 @@ def _bias(truth, output, value, scale, error, judged, dtype) -> list[Finding]:
     habit = truth.habits[output].bias if output in truth.habits else np.zeros(2)
     chance = np.sqrt((weight**2).sum() / 12) / pick.size
     if dtype != "float32":  # only where it rounds otherwise than the truth does, near a tie
-        flips = np.minimum(2 * scale / _ulp(value, UNITS[dtype]), 1).sum()
+        flips = (weight**2 * np.minimum(2 * scale / _ulp(value, UNITS[dtype]), 1)).sum()
         chance = np.sqrt(1 + flips) / pick.size
     habit = habit * (UNITS[truth.dtypes.get(output, "float32")] / UNITS[dtype])
     allowed = 6 * (chance + habit) + 0.1 * (1 - weight.mean())

@@ -92,6 +92,8 @@ def measure(contract: Contract, inputs: Mapping, seed: int, samples: int | None 
         others = [sample[name].numpy() for sample in sampled]
         errors = [other - value for other in others]
         scale, share = _pooled(variance, errors)
+        if marks:  # what is stored is rounded in one way: if that goes far, it goes far
+            scale = np.fmax(scale, np.abs(errors[-2]) / 2)
         scale[_unjudged(value, others, narrow.get(name))] = np.inf
         if spread.infinite and not _any_nan(inputs):
             scale[np.isnan(value)] = np.inf
