@@ -106,6 +106,24 @@ def test_shapes_are_those_of_a_step():
     assert {"gelu"} <= {of.operation for of, *_ in chosen} <= {"gelu", "gelu_linear"}
 
 
+def test_a_bench_is_resumed_and_leaves_timings(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench_cuda.bench_cuda, "ceilings", lambda m: bench.Ceilings(1e30, 1e30))
+    kept = []
+    monkeypatch.setattr(bench_cuda.evidence, "write_timings",
+                        lambda version, of, folder, timings, committed: kept.extend(timings))
+    arguments = SimpleNamespace(size="test", B=2, T=16, rows=16, only="residual_forward",
+                                peers=True, unproved=True, again=False, write=False,
+                                out=str(tmp_path / "raw.json"))
+    machine = Timed("bfloat16")
+    assert bench_cuda.run(arguments, machine) == 0
+    assert {t["version"] for t in kept} >= {"residual_forward_01"} and kept[0]["label"] == "test"
+    assert all(t["device"] == machine.processor for t in kept)
+    said = capsys.readouterr().out
+    assert "residual_forward C=32 N=32" in said and "roofline" in said
+    assert bench_cuda.run(arguments, machine) == 0
+    assert "versions at hand" in capsys.readouterr().out
+
+
 def test_the_sides_of_a_step_begin_alike(monkeypatch):
     """The same weights and tokens: their first losses agree but for PyTorch's padding."""
     monkeypatch.setattr(torch, "compile", lambda function: function)
