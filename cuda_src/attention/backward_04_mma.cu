@@ -8,8 +8,8 @@
 //@ launch  attention_dq    grid=B*H*ceil_div(T,block/2*M) block=block shared=(block*M+256/M)*(ceil_div(D,16)*16+8)*2
 //@ static  D
 //@ block   128
-//@ tune    M 2 1
-//@ needs   M * D <= 128
+//@ tune    M 1
+//@ needs   D <= 128
 //@ scratch delta F32["B H T"]
 //@ dtype   F=bfloat16
 //@ claims  deterministic batch_invariant no_atomics
@@ -74,8 +74,9 @@ extern "C" __global__ void __launch_bounds__(block) attention_dkdv(F* dqkv, cons
     Number *values = keys + OWN * WIDE, *queries = values + OWN * WIDE;
     Number* dys = queries + 2 * COME * WIDE;
     int blocks = (T + OWN - 1) / OWN, first = blockIdx.x % blocks * OWN;
-    size_t head = blockIdx.x / blocks, h = head % H, b = head / H, C = (size_t)H * D;
-    const F *q = qkv + b * T * 3 * C + h * D, *dy = dout + b * T * C + h * D;
+    int head = blockIdx.x / blocks, h = head % H, b = head / H;
+    size_t C = (size_t)H * D;
+    const F *q = qkv + (size_t)b * T * 3 * C + h * D, *dy = dout + (size_t)b * T * C + h * D;
     bool packed = D % 8 == 0 && is_aligned(qkv, dout);
     load_tile<OWN>(keys, q + C + first * 3 * C, 3 * C, T - first, packed);
     load_tile<OWN>(values, q + 2 * C + first * 3 * C, 3 * C, T - first, packed);
@@ -94,14 +95,14 @@ extern "C" __global__ void __launch_bounds__(block) attention_dkdv(F* dqkv, cons
         copy_async_wait<1>();
         __syncthreads();
         const Number *x = queries + at / COME % 2 * COME * WIDE, *y = x + (dys - queries);
-        const float *base = lse + head * T, *mean = delta + head * T;
+        const float *base = lse + (size_t)head * T, *mean = delta + (size_t)head * T;
         if (at >= own + 16 * M && at + COME <= T)
             take_queries<false>(dk, dv, keys, values, x, y, base, mean, own, at, T);
         else if (at + COME > own)
             take_queries<true>(dk, dv, keys, values, x, y, base, mean, own, at, T);
         __syncthreads();
     }
-    F* to = dqkv + (b * T + first) * 3 * C + h * D;
+    F* to = dqkv + ((size_t)b * T + first) * 3 * C + h * D;
     bool pairs = D % 2 == 0 && reinterpret_cast<uintptr_t>(dqkv) % 4 == 0;
     store_rows(to + C, 3 * C, T - first, pairs, dk);
     store_rows(to + 2 * C, 3 * C, T - first, pairs, dv);
@@ -134,8 +135,9 @@ extern "C" __global__ void __launch_bounds__(block) attention_dq(F* dqkv, const 
     Number *dys = queries + OWN * WIDE, *keys = dys + OWN * WIDE;
     Number* values = keys + 2 * COME * WIDE;
     int blocks = (T + OWN - 1) / OWN, first = (blocks - 1 - blockIdx.x % blocks) * OWN;
-    size_t head = blockIdx.x / blocks, h = head % H, b = head / H, C = (size_t)H * D;
-    const F *q = qkv + b * T * 3 * C + h * D, *dy = dout + b * T * C + h * D;
+    int head = blockIdx.x / blocks, h = head % H, b = head / H;
+    size_t C = (size_t)H * D;
+    const F *q = qkv + (size_t)b * T * 3 * C + h * D, *dy = dout + (size_t)b * T * C + h * D;
     bool packed = D % 8 == 0 && is_aligned(qkv, dout);
     load_tile<OWN>(queries, q + first * 3 * C, 3 * C, T - first, packed);
     load_tile<OWN>(dys, dy + first * C, C, T - first, packed);
@@ -149,8 +151,8 @@ extern "C" __global__ void __launch_bounds__(block) attention_dq(F* dqkv, const 
 #pragma unroll
     for (int i = 0; i < 2 * M; i++) {
         int t = own + lane() / 4 + 8 * i;
-        base[i / 2][i % 2] = t < T ? lse[head * T + t] : 0.0f;
-        mean[i / 2][i % 2] = t < T ? delta[head * T + t] : 0.0f;
+        base[i / 2][i % 2] = t < T ? lse[(size_t)head * T + t] : 0.0f;
+        mean[i / 2][i % 2] = t < T ? delta[(size_t)head * T + t] : 0.0f;
     }
     load(0);
     copy_async_commit();
@@ -167,5 +169,5 @@ extern "C" __global__ void __launch_bounds__(block) attention_dq(F* dqkv, const 
         __syncthreads();
     }
     bool pairs = D % 2 == 0 && reinterpret_cast<uintptr_t>(dqkv) % 4 == 0;
-    store_rows(dqkv + (b * T + first) * 3 * C + h * D, 3 * C, T - first, pairs, dq);
+    store_rows(dqkv + ((size_t)b * T + first) * 3 * C + h * D, 3 * C, T - first, pairs, dq);
 }

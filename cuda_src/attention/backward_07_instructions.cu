@@ -80,8 +80,9 @@ extern "C" __global__ void __launch_bounds__(block) attention_dkdv(F* dqkv, cons
     Number* dys = queries + 2 * COME * WIDE;
     float* row = reinterpret_cast<float*>(dys + 2 * COME * WIDE);  // base, then less; two buffers
     int blocks = (T + OWN - 1) / OWN, first = blockIdx.x % blocks * OWN;
-    size_t head = blockIdx.x / blocks, h = head % H, b = head / H, C = (size_t)H * D;
-    const F *q = qkv + b * T * 3 * C + h * D, *dy = dout + b * T * C + h * D;
+    int head = blockIdx.x / blocks, h = head % H, b = head / H;
+    size_t C = (size_t)H * D;
+    const F *q = qkv + (size_t)b * T * 3 * C + h * D, *dy = dout + (size_t)b * T * C + h * D;
     bool packed = D % 8 == 0 && is_aligned(qkv, dout);
     load_tile<OWN>(keys, q + C + first * 3 * C, 3 * C, T - first, packed);
     load_tile<OWN>(values, q + 2 * C + first * 3 * C, 3 * C, T - first, packed);
@@ -93,7 +94,7 @@ extern "C" __global__ void __launch_bounds__(block) attention_dkdv(F* dqkv, cons
         int t = threadIdx.x % COME;
         if (threadIdx.x < 2 * COME)
             row[2 * buffer + threadIdx.x] =
-                at + t < T ? (threadIdx.x < COME ? base : less)[head * T + at + t] : 0.0f;
+                at + t < T ? (threadIdx.x < COME ? base : less)[(size_t)head * T + at + t] : 0.0f;
     };
     float dk[M][2 * STEPS][4] = {}, dv[M][2 * STEPS][4] = {};
     int own = first + 16 * M * warp();
@@ -110,7 +111,7 @@ extern "C" __global__ void __launch_bounds__(block) attention_dkdv(F* dqkv, cons
         else if (at + COME > own)
             take_queries<true>(dk, dv, keys, values, x, y, z, z + COME, own, at, T);
     }
-    F* to = dqkv + (b * T + first) * 3 * C + h * D;
+    F* to = dqkv + ((size_t)b * T + first) * 3 * C + h * D;
     bool pairs = D % 2 == 0 && reinterpret_cast<uintptr_t>(dqkv) % 4 == 0;
     store_scaled(to + C, 3 * C, T - first, pairs, dk, 1.0f / sqrtf(D));
     store_rows(to + 2 * C, 3 * C, T - first, pairs, dv);
@@ -146,8 +147,9 @@ extern "C" __global__ void __launch_bounds__(block) attention_dq(F* dqkv, const 
     Number *dys = queries + OWN * WIDE, *keys = dys + OWN * WIDE;
     Number* values = keys + 2 * COME * WIDE;
     int blocks = (T + OWN - 1) / OWN, first = (blocks - 1 - blockIdx.x % blocks) * OWN;
-    size_t head = blockIdx.x / blocks, h = head % H, b = head / H, C = (size_t)H * D;
-    const F *q = qkv + b * T * 3 * C + h * D, *dy = dout + b * T * C + h * D;
+    int head = blockIdx.x / blocks, h = head % H, b = head / H;
+    size_t C = (size_t)H * D;
+    const F *q = qkv + (size_t)b * T * 3 * C + h * D, *dy = dout + (size_t)b * T * C + h * D;
     bool packed = D % 8 == 0 && is_aligned(qkv, dout);
     load_tile<OWN>(queries, q + first * 3 * C, 3 * C, T - first, packed);
     load_tile<OWN>(dys, dy + first * C, C, T - first, packed);
@@ -162,8 +164,8 @@ extern "C" __global__ void __launch_bounds__(block) attention_dq(F* dqkv, const 
 #pragma unroll
     for (int i = 0; i < 2 * M; i++) {
         int t = own + lane() / 4 + 8 * i;
-        bases[i / 2][i % 2] = t < T ? base[head * T + t] : 0.0f;
-        lesser[i / 2][i % 2] = t < T ? less[head * T + t] : 0.0f;
+        bases[i / 2][i % 2] = t < T ? base[(size_t)head * T + t] : 0.0f;
+        lesser[i / 2][i % 2] = t < T ? less[(size_t)head * T + t] : 0.0f;
     }
     load(0);
     for (int at = 0; at < end; at += COME) {
@@ -177,6 +179,6 @@ extern "C" __global__ void __launch_bounds__(block) attention_dq(F* dqkv, const 
             take_keys<true>(dq, queries, dys, k, v, bases, lesser, own, at);
     }
     bool pairs = D % 2 == 0 && reinterpret_cast<uintptr_t>(dqkv) % 4 == 0;
-    store_scaled(dqkv + (b * T + first) * 3 * C + h * D, 3 * C, T - first, pairs, dq,
+    store_scaled(dqkv + ((size_t)b * T + first) * 3 * C + h * D, 3 * C, T - first, pairs, dq,
                  1.0f / sqrtf(D));
 }

@@ -64,8 +64,9 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(F* out, floa
     float* weights = values + TILE * WIDE;
     int blocks = (T + 16 * EACH - 1) / (16 * EACH);
     int first = (blocks - 1 - blockIdx.x % blocks) * 16 * EACH;  // the longest rows begin first
-    size_t head = blockIdx.x / blocks, h = head % H, b = head / H, C = (size_t)H * D;
-    const F* q = qkv + b * T * 3 * C + h * D;
+    int head = blockIdx.x / blocks, h = head % H, b = head / H;
+    size_t C = (size_t)H * D;
+    const F* q = qkv + (size_t)b * T * 3 * C + h * D;
     bool packed = is_aligned(qkv);
     load_tile<16 * EACH>(queries, q + first * 3 * C, 3 * C, T - first, packed);
     Running mine = {};
@@ -85,7 +86,8 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(F* out, floa
     for (int i = 0; i < EACH; i++) {
         for (int c = 0; c < 4 * PARTS; c++) mine.acc[i][c] /= mine.sum[i];
         int t = row + 16 * i;
-        if (t < T && thread_x() == 0) lse[head * T + t] = (mine.max[i] + log2f(mine.sum[i])) * LN_2;
+        if (t < T && thread_x() == 0)
+            lse[(size_t)head * T + t] = (mine.max[i] + log2f(mine.sum[i])) * LN_2;
     }
-    store_rows<EACH>(out + (b * T + first) * C + h * D, C, T - first, mine.acc);
+    store_rows<EACH>(out + ((size_t)b * T + first) * C + h * D, C, T - first, mine.acc);
 }

@@ -31,8 +31,9 @@ extern "C" __global__ void __launch_bounds__(block) attention_forward(F* out, fl
     Number *keys = queries + OWN * WIDE, *values = keys + 2 * KEYS * WIDE;
     int blocks = (T + OWN - 1) / OWN;
     int first = (blocks - 1 - blockIdx.x % blocks) * OWN;  // the longest rows begin first
-    size_t head = blockIdx.x / blocks, h = head % H, b = head / H, C = (size_t)H * D;
-    const F* q = qkv + b * T * 3 * C + h * D;
+    int head = blockIdx.x / blocks, h = head % H, b = head / H;
+    size_t C = (size_t)H * D;
+    const F* q = qkv + (size_t)b * T * 3 * C + h * D;
     bool packed = D % 8 == 0 && is_aligned(qkv);
     load_tile<OWN>(queries, q + first * 3 * C, 3 * C, T - first, packed);
     auto load = [=](int key) {
@@ -60,5 +61,6 @@ extern "C" __global__ void __launch_bounds__(block) attention_forward(F* out, fl
         __syncthreads();
     }
     bool pairs = D % 2 == 0 && reinterpret_cast<uintptr_t>(out) % 4 == 0;
-    finish(out + (b * T + first) * C + h * D, lse + head * T + first, mine, C, T - first, pairs);
+    finish(out + ((size_t)b * T + first) * C + h * D, lse + (size_t)head * T + first, mine, C,
+           T - first, pairs);
 }

@@ -33,8 +33,9 @@ extern "C" __global__ void __launch_bounds__(block) attention_forward(F* out, fl
     Number *keys = queries + OWN * WIDE, *values = keys + 2 * KEYS * WIDE;
     int blocks = (T + OWN - 1) / OWN;
     int first = (blocks - 1 - blockIdx.x % blocks) * OWN;  // the longest rows begin first
-    size_t head = blockIdx.x / blocks, h = head % H, b = head / H, C = (size_t)H * D;
-    const F* q = qkv + b * T * 3 * C + h * D;
+    int head = blockIdx.x / blocks, h = head % H, b = head / H;
+    size_t C = (size_t)H * D;
+    const F* q = qkv + (size_t)b * T * 3 * C + h * D;
     bool packed = D % 8 == 0 && is_aligned(qkv);
     auto load = [=](int key) {
         int buffer = key / KEYS % 2 * KEYS * WIDE;
@@ -53,18 +54,20 @@ extern "C" __global__ void __launch_bounds__(block) attention_forward(F* out, fl
     Running mine = {};
 #pragma unroll
     for (int i = 0; i < 2 * M; i++) mine.max[i / 2][i % 2] = -INFINITY;
-    int own = first + 16 * M * warp(), end = min(first + OWN, T), row = own + lane() / 4;
-    float scale = LOG2_E / sqrtf(D);
+    int own = first + 16 * M * warp(), end = min(first + OWN, T);
     for (int key = 0; key < end; key += KEYS) {
         copy_async_wait<0>();
         __syncthreads();  // these have landed for all, and all have done with those before
         if (key + KEYS < end) load(key + KEYS);
         const Number *k = keys + key / KEYS % 2 * KEYS * WIDE, *v = k + (values - keys);
+        int row = own + lane() / 4;
+        float scale = LOG2_E / sqrtf(D);
         if (key + KEYS <= own + 1)
             take_tile<false>(mine, factors, k, v, scale, row, key, 0);
         else if (key < own + 16 * M)
             take_tile<true>(mine, factors, k, v, scale, row, key, key - own);
     }
     bool pairs = D % 2 == 0 && reinterpret_cast<uintptr_t>(out) % 4 == 0;
-    finish(out + (b * T + first) * C + h * D, lse + head * T + first, mine, C, T - first, pairs);
+    finish(out + ((size_t)b * T + first) * C + h * D, lse + (size_t)head * T + first, mine, C,
+           T - first, pairs);
 }

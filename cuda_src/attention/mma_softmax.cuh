@@ -51,8 +51,9 @@ __device__ __forceinline__ void finish(F* out, float* lse, Running& mine, size_t
         float sum = mine.sum[m][e];
         sum += __shfl_xor_sync(FULL, sum, 1);
         sum += __shfl_xor_sync(FULL, sum, 2);
+        float share = 1.0f / sum;
         for (int n = 0; n < 2 * STEPS; n++)
-            for (int j = 2 * e; j < 2 * e + 2; j++) mine.acc[m][n][j] /= sum;
+            for (int j = 2 * e; j < 2 * e + 2; j++) mine.acc[m][n][j] *= share;
         if (r < left && lane() % 4 == 0) lse[r] = (mine.max[m][e] + log2f(sum)) * LN_2;
     }
     store_rows(out, C, left, pairs, mine.acc);

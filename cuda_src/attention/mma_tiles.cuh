@@ -19,10 +19,14 @@ __device__ __forceinline__ int warp() { return threadIdx.x / 32; }
 template <int rows> __device__ __forceinline__ void load_tile(Number* tile, const Number* from,
                                                      size_t stride, int left, bool packed) {
     if (packed) {
-        constexpr int own = D / 8 > 0 ? D / 8 : 1;
-        for (int i = threadIdx.x; i < rows * own; i += block) {
-            int r = i / own, d = i % own * 8;
-            copy_async_16(tile + r * WIDE + d, from + (r < left ? r * stride + d : 0), r < left);
+        constexpr int own = D / 8 > 0 ? D / 8 : 1, lines = block / own;
+        int line = threadIdx.x / own, d = threadIdx.x % own * 8;
+        const Number* source = from + line * stride + d;
+#pragma unroll
+        for (int j = 0; j < rows; j += lines) {
+            int r = line + j;
+            if (line >= lines || r >= rows) continue;
+            copy_async_16(tile + r * WIDE + d, r < left ? source + j * stride : from, r < left);
         }
         if (D % 16 != 0)
             for (int i = threadIdx.x; i < rows * 8; i += block)
