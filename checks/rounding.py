@@ -35,6 +35,7 @@ class Propagate(Mode):
         super().__init__()
         self.marks, self.stored = marks, stored  # steps that may be stored; variance of doing so
         self.before: dict[int, torch.Tensor] = {}  # id -> variance before it was stored
+        self.stores: list[torch.Tensor] = []  # spread of each storing in turn, for Sample
         self.known: dict[int, tuple] = {}  # id -> (tensor, kept alive; variance)
         self.spreads: list[torch.Tensor] = []  # of each sum in turn, for Sample
         self.whole: list[bool] = []  # whether some numbers of each step need no rounding
@@ -44,10 +45,10 @@ class Propagate(Mode):
         self.overflows = False  # some step left float32's range
 
     def store(self, result):
-        variance = self.variance(result)
-        if variance is not None:  # else a copy of an input
-            self.before[id(result)] = variance
-            self.known[id(result)] = (result, variance + self.stored(result))
+        variance, own = self.variance(result), self.stored(result)
+        self.stores.append(own.sqrt())
+        self.before[id(result)] = variance
+        self.known[id(result)] = (result, variance + own)
         return result
 
     def variance(self, tensor):
@@ -200,7 +201,7 @@ class Sample(Mode):
     def __init__(self, model: Propagate, seed: int, narrow: bool = False, alike: bool = False):
         super().__init__()
         self.spreads, self.whole = iter(model.spreads), iter(model.whole)
-        self.marks, self.stored = frozenset() if narrow else model.marks, model.stored
+        self.marks, self.stores = frozenset() if narrow else model.marks, iter(model.stores)
         self.before: dict[int, tuple] = {}  # id -> what an output was before it was stored
         self.random = torch.Generator().manual_seed(seed)
         self.narrow = narrow
@@ -217,7 +218,7 @@ class Sample(Mode):
         return pool[start:start + size].view(result.shape)
 
     def store(self, result):
-        stored = result + self.stored(result).sqrt() * self._errors(result)
+        stored = result + next(self.stores) * self._errors(result)
         self.before[id(stored)] = result, stored
         return stored
 
