@@ -3,31 +3,41 @@
 // Against 02: fewer loads and stores, more bytes in flight, no comparison at every element.
 //
 //@ block  512 256
-//@ tune   AHEAD 2 4
+//@ tune   AHEAD 4 2
 //@ grid   N
 //@ dtype  all=float32 | F=bfloat16
 //@ claims deterministic batch_invariant no_atomics
 #include "softmax/row.cuh"
 
+__device__ inline void scale(Packet<F>& x, float dloss, float lse) {
+#pragma unroll
+    for (int j = 0; j < Packet<F>::size; j++) {
+        x.at[j] = from_float<F>(dloss * exponential<F>(to_float(x.at[j]) - lse));
+    }
+}
+
 template <bool packed>
 __device__ inline void slope(F* dx, const F* x, int target, float dloss, float lse, int V, int Vp) {
     constexpr int size = Packet<F>::size;
-    for (int start = threadIdx.x * size; start < Vp; start += AHEAD * block * size) {
+    constexpr int STEP = block * size;  // columns that a block takes at a time
+    int c = threadIdx.x * size;
+    for (; packed && c + (AHEAD - 1) * STEP + size <= V; c += AHEAD * STEP) {
         Packet<F> some[AHEAD];
 #pragma unroll
-        for (int k = 0; k < AHEAD; k++) {
-            some[k] = load_columns<packed>(x, start + k * block * size, V);
-        }
+        for (int k = 0; k < AHEAD; k++) some[k] = load_packet_once(x + c + k * STEP);
 #pragma unroll
         for (int k = 0; k < AHEAD; k++) {
-            int c = start + k * block * size;
-#pragma unroll
-            for (int j = 0; j < size; j++) {
-                float d = dloss * exponential<F>(to_float(some[k].at[j]) - lse);
-                some[k].at[j] = from_float<F>(c + j < V ? d : 0.0f);
-            }
-            store_columns<packed>(dx, c, Vp, some[k]);
+            scale(some[k], dloss, lse);
+            store_packet_once(dx + c + k * STEP, some[k]);
         }
+    }
+    for (; c < Vp; c += STEP) {
+        Packet<F> some = load_columns<packed>(x, c, V);
+        scale(some, dloss, lse);
+#pragma unroll
+        for (int j = 0; j < size; j++)
+            if (c + j >= V) some.at[j] = from_float<F>(0.0f);
+        store_columns<packed>(dx, c, Vp, some);
     }
     if (target / size % block == threadIdx.x) {
         dx[target] = from_float<F>(dloss * (exponential<F>(to_float(x[target]) - lse) - 1.0f));

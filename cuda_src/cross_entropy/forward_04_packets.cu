@@ -10,16 +10,17 @@
 
 template <bool packed> __device__ inline Online look(const F* row, int V) {
     constexpr int size = Packet<F>::size;
+    constexpr int STEP = block * size;  // columns that a block takes at a time
     Online all;
-    for (int start = threadIdx.x * size; start < V; start += AHEAD * block * size) {
+    int c = threadIdx.x * size;
+    for (; packed && c + (AHEAD - 1) * STEP + size <= V; c += AHEAD * STEP) {
         Packet<F> x[AHEAD];
 #pragma unroll
-        for (int k = 0; k < AHEAD; k++) {
-            x[k] = load_columns<packed>(row, start + k * block * size, V);
-        }
+        for (int k = 0; k < AHEAD; k++) x[k] = load_packet_once(row + c + k * STEP);
 #pragma unroll
         for (int k = 0; k < AHEAD; k++) take(all, x[k]);
     }
+    for (; c < V; c += STEP) take(all, load_columns<packed>(row, c, V));
     return block_joined(all);
 }
 
