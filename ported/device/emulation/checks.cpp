@@ -5,8 +5,9 @@
 // every access to memory that other threads might see; the functions it calls are the ones at the
 // end of this file.
 //
-// Two accesses of which one writes must be ordered by the block's barrier, by __syncwarp, or by an
-// atomic operation behind a fence. Blocks count their barriers (the epoch), lanes their __syncwarps
+// Two accesses of which one writes must be ordered by the block's barrier, by __syncwarp, or by
+// atomic operations on one address, the first behind a fence and the second before one (PTX ISA,
+// memory consistency model: release and acquire patterns). Blocks count their barriers (the epoch), lanes their __syncwarps
 // (the clock, joined as vector clocks: Mattern, 1989), so a stamp of both says what came before.
 // Shuffles and votes order no memory (CUDA C++ Programming Guide, warp shuffle functions).
 #include "internal.h"
@@ -51,8 +52,9 @@ bool allocations_changed;
 Memory* last_hit;
 uint32_t generation;
 uint8_t *runtime_begin, *runtime_end;
-// Of the running block: what it knows of others, and up to where all its threads have fenced.
-std::unordered_map<uint32_t, Release> known;
+// Of the running block: what atomic operations told it of others and, once it has fenced, what it
+// knows; and up to where all its threads have fenced.
+std::unordered_map<uint32_t, Release> heard, known;
 std::unordered_map<uintptr_t, std::unordered_map<uint32_t, Release>> releases;
 uint32_t published;
 bool fence_since_barrier;
@@ -148,8 +150,10 @@ bool before_me(const Stamp& stamp) {
                        const Stamp& stamp, Access other) {
     void* other_place = image_begin + stamp.place;
     fault_against("race", place, stamp.block, stamp.thread, &other_place, 1,
-                  "%s of byte %td of %s at {at}, and %s at {other}: nothing orders the two",
-                  verb(access), at - memory.begin, memory.name.c_str(), verb(other));
+                  "%s of byte %td of %s at {at}, and %s at {other}: nothing orders the two%s",
+                  verb(access), at - memory.begin, memory.name.c_str(), verb(other),
+                  stamp.block == block_number ? "" : " (across blocks: __threadfence, an atomic "
+                  "operation in each, __threadfence)");
 }
 
 void note_read(Cell& cell, const Stamp& me) {
@@ -314,6 +318,7 @@ void checks_begin_block() {
             fill(static_shared, static_shared.begin + request.variables[i].begin,
                  request.variables[i].bytes, empty);
     }
+    heard.clear();
     known.clear();
     published = 0;
     fence_since_barrier = false;
@@ -329,12 +334,14 @@ void checks_barrier() {
 
 void fence() {
     settle();
+    for (auto& [block, release] : heard) known[block] = release;
+    heard.clear();
     self().fenced = epoch;
     fence_since_barrier = true;
 }
 
-// An atomic operation learns what the earlier ones on the same address have published, and
-// publishes what a fence before it covers.
+// An atomic operation hears what the earlier ones on the same address have published (a fence after
+// it makes that known), and publishes what a fence before it covers.
 void touch(const volatile void* where, size_t bytes, Access access, void* place) {
     auto* at = static_cast<uint8_t*>(const_cast<void*>(where));
     look_at_clock();
@@ -342,7 +349,7 @@ void touch(const volatile void* where, size_t bytes, Access access, void* place)
     if (!request.checks || access != Access::atomic) return;
     auto found = releases.find(reinterpret_cast<uintptr_t>(at));
     if (found != releases.end())
-        for (auto& [block, release] : found->second) known[block] = release;
+        for (auto& [block, release] : found->second) heard[block] = release;
     Thread& me = self();
     uint32_t covered = std::max(me.fenced, published);
     if (covered)
