@@ -81,6 +81,7 @@ def run(arguments, machine) -> int:
     path = Path(arguments.out or f"runs/bench-{machine.precision.name}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     raw = json.loads(path.read_text()) if path.is_file() and not arguments.again else {}
+    torch.set_float32_matmul_precision("high" if machine.precision.name == "tf32" else "highest")
     roof = bench_cuda.ceilings(machine)
     print(f"{machine.processor}, {machine.precision.name}: copy {roof.bandwidth / 1e9:.0f} GB/s, "
           f"product {roof.arithmetic / 1e12:.1f} TFLOP/s")

@@ -58,6 +58,19 @@ def test_honest_kernels_pass(honest, flags, capsys):
     assert {one.mode for one in honest.walk} == {"free", "fed"}
 
 
+def test_bfloat16_keeps_to_the_band_of_stock_in_bfloat16(flags, monkeypatch):
+    """On the emulated device; a kernel that keeps nothing of the masters' small steps leaves it."""
+    monkeypatch.setattr(start, "kernels_for", lambda program, device, begun, say: (
+        runs.kernels(program, device, "first"), {}))
+    low = ["--device", "emulated", "--dtype", "bfloat16", "--batch", "2", "--sequence-length", "8"]
+    found = compare.compare(config_of(flags, "--steps", "4", *low), say=lambda text: None)
+    assert found.passed, [str(one) for one in found.audit if not one.accepted]
+    assert {one.point.family for one in found.judged} == set(compare_band.FAMILIES)
+    coarse = compare.compare(config_of(flags, "--steps", "8", *low, "--no-master"),
+                             say=lambda text: None)
+    assert coarse.steps_hold and not coarse.run_holds
+
+
 def test_the_band_is_narrow(honest):
     """A loss 1e-5 off leaves it at every step: this is what llm.c's tolerances let through."""
     loss = [one for one in honest.judged if one.point.family == "loss"]
