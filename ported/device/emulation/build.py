@@ -3,7 +3,7 @@
 Everything lies in the user's cache directory, addressed by content: source, headers, flags and
 compiler. A version is compiled plainly (`fast`) or instrumented, every access to memory calling
 the runtime first (the flavours `addresses` and `races`). The instrumentation is the one of g++'s
-thread sanitizer; the functions that it calls are ours (checks.cpp), so that no sanitizer library
+thread sanitizer; the functions that it calls are ours (hooks.cpp), so that no sanitizer library
 is needed.
 """
 

@@ -39,7 +39,8 @@
 #define EMULATED_TEXT_(x) #x
 #define EMULATED_TEXT(x) EMULATED_TEXT_(x)
 #define __shared__ static __attribute__((section(".emulated_shared." EMULATED_TEXT(__COUNTER__))))
-#define DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(emulated::state.dynamic_shared)
+#define DYNAMIC_SHARED(type, name) \
+    type* name = reinterpret_cast<type*>(emulated::state.dynamic_shared)
 
 #define threadIdx (emulated::state.self->index)
 #define blockIdx (emulated::state.block_index)

@@ -40,7 +40,7 @@ class Record(ctypes.Structure):
 
 
 class Buffer(ctypes.Structure):
-    """As Watched in checks.cpp."""
+    """As Watched in memory.cpp."""
 
     _fields_ = [("name", ctypes.c_char_p), ("address", ctypes.c_uint64),
                 ("nbytes", ctypes.c_uint64), ("initialised", ctypes.c_int32)]

@@ -49,7 +49,8 @@ struct Thread : Self {
     int copy_group;
 };
 
-// ---- schedule (runtime.cpp)
+// ---- the block that runs (runtime.cpp), its threads and their schedule (schedule.cpp)
+enum Schedule { fifo, reverse, random_order, warps };
 extern Thread threads[MOST_THREADS];
 extern Thread outside;      // the launch itself
 extern unsigned block_threads, live_threads, block_number;
@@ -60,8 +61,15 @@ extern unsigned meeting_lanes[MOST_WARPS];   // of each warp: how many wait in a
 extern unsigned returned_lanes[MOST_WARPS];  // which have returned
 inline Thread& self() { return *static_cast<Thread*>(state.self); }
 inline bool in_kernel() { return state.self && state.self != &outside; }
-void park(const char* what, void* frame);  // until another thread wakes this one
+uint32_t random_number();
+void seed_random(uint64_t seed);
+void prepare_schedule();
+void prepare_fiber(Thread& thread, void (*entry)());
+void run_block_threads();  // until none can go on
+void run_another();
 void wake(Thread& thread);
+void park(const char* what, void* frame);  // until another thread wakes this one
+void end_fiber() __attribute__((noreturn));
 void leave_for_good() __attribute__((noreturn));  // back to the launch
 
 // ---- faults (faults.cpp)

@@ -1,4 +1,4 @@
-// Fibers, their schedule, the block's barrier; a launch from begin to end.
+// A launch from begin to end, and the block's barrier.
 #include "internal.h"
 #include <algorithm>
 #include <cstdio>
@@ -23,117 +23,12 @@ Request request;
 
 namespace {
 
-enum Schedule { fifo, reverse, random_order, warps };
-std::vector<Thread*> ready;  // fifo takes them from `first`, reverse from the end
-size_t first;
-unsigned ready_lanes[MOST_WARPS];  // the schedule `warps` keeps them so, warps by rank
-unsigned warp_order[MOST_WARPS];
-uint64_t random_state;
 void (*kernel_body)(void*);
 void* kernel_context;
 unsigned char* stacks;
 unsigned char *dynamic_room, *dynamic_room_end;
 
-uint32_t random_number() {  // xorshift64 (Marsaglia, 2003)
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return static_cast<uint32_t>(random_state >> 16);
-}
-
-// ---- switching fibers
-#if defined(__x86_64__) && !defined(EMULATED_PORTABLE)
-// The registers that a call keeps go to the old stack, and come from the new one.
-extern "C" void emulated_switch(void** from, void* to);
-asm(".text\n.p2align 4\n.type emulated_switch,@function\nemulated_switch:\n"
-    "push %rbp; push %rbx; push %r12; push %r13; push %r14; push %r15\n"
-    "mov %rsp,(%rdi); mov %rsi,%rsp\n"
-    "pop %r15; pop %r14; pop %r13; pop %r12; pop %rbx; pop %rbp\nret\n"
-    ".size emulated_switch,.-emulated_switch\n");
-void switch_context(Thread& from, Thread& to) { emulated_switch(&from.context, to.context); }
-void prepare(Thread& thread, void (*entry)()) {
-    // Tops of stacks lie apart by more than their size, or they would share few cache lines.
-    size_t colour = thread.linear * 320 % 8192;
-    auto top = reinterpret_cast<size_t>(thread.stack + STACK - 64 - colour) & ~size_t(15);
-    void** at = reinterpret_cast<void**>(top);
-    *--at = nullptr;
-    *--at = reinterpret_cast<void*>(entry);
-    for (int i = 0; i < 6; i++) *--at = nullptr;
-    thread.context = at;
-}
-#else
-void switch_context(Thread& from, Thread& to) { swapcontext(&from.context, &to.context); }
-void prepare(Thread& thread, void (*entry)()) {
-    getcontext(&thread.context);
-    thread.context.uc_stack.ss_sp = thread.stack;
-    thread.context.uc_stack.ss_size = STACK;
-    thread.context.uc_link = nullptr;
-    makecontext(&thread.context, entry, 0);
-}
-#endif
-
-void switch_to(Thread& to) {
-    Thread& from = self();
-    to.status = Thread::running;
-    state.self = &to;
-    switch_context(from, to);
-}
-
-// The first warp of the block's order of which a lane can go on; any such lane of it.
-Thread* next_of_warps() {
-    for (unsigned rank = 0; rank < (block_threads + 31) / 32; rank++) {
-        unsigned warp = warp_order[rank], lanes = ready_lanes[warp];
-        if (!lanes) continue;
-        unsigned turn = random_number() % 32;
-        unsigned turned = lanes >> turn | lanes << (32 - turn) % 32;
-        unsigned lane = (__builtin_ctz(turned) + turn) % 32;
-        ready_lanes[warp] &= ~(1u << lane);
-        return &threads[32 * warp + lane];
-    }
-    return nullptr;
-}
-
-Thread* next_ready() {
-    if (request.schedule == warps) return next_of_warps();
-    size_t waiting = ready.size() - first;
-    if (!waiting) return nullptr;
-    if (request.schedule == reverse) {
-        Thread* last = ready.back();
-        ready.pop_back();
-        return last;
-    }
-    if (request.schedule == random_order)
-        std::swap(ready[first], ready[first + random_number() % waiting]);
-    Thread* next = ready[first++];
-    if (first == ready.size()) ready.clear(), first = 0;
-    return next;
-}
-
-void run_another() {
-    look_at_clock();
-    Thread* next = next_ready();
-    if (next == &self()) next->status = Thread::running;
-    else switch_to(next ? *next : outside);
-}
-
-}  // namespace
-
-void wake(Thread& thread) {
-    thread.status = Thread::ready;
-    if (request.schedule == warps) ready_lanes[thread.warp] |= 1u << thread.lane;
-    else ready.push_back(&thread);
-}
-
-void park(const char* what, void* frame) {
-    self().status = Thread::waiting;
-    self().waits_for = what;
-    self().waits_frame = frame;
-    run_another();
-}
-
 // ---- the block's barrier
-namespace {
-
 struct Tally {
     int count = 0;
     bool all = true, any = false;
@@ -195,10 +90,7 @@ void fiber() {
     returned_lanes[me.warp] |= 1u << me.lane;
     // Those that have returned count no more (CUDA C++ Programming Guide, 7.x threads' barriers).
     if (arrived && arrived == live_threads) open_barrier();
-    look_at_clock();
-    Thread* next = next_ready();
-    switch_to(next ? *next : outside);
-    std::abort();
+    end_fiber();
 }
 
 void prepare_block(unsigned number) {
@@ -206,18 +98,13 @@ void prepare_block(unsigned number) {
     state.block_index = {number, 0, 0};
     live_threads = block_threads;
     epoch = 1;
-    ready.clear();
     at_barrier.clear();
-    first = arrived = 0;
+    arrived = 0;
     tally = Tally();
     checks_begin_block();
-    unsigned count = (block_threads + 31) / 32;
-    for (unsigned i = 0; i < count; i++) {
-        ready_lanes[i] = meeting_lanes[i] = returned_lanes[i] = 0;
-        warp_order[i] = i;
-    }
-    for (unsigned i = count; request.schedule == warps && i > 1; i--)
-        std::swap(warp_order[i - 1], warp_order[random_number() % i]);
+    prepare_schedule();
+    std::fill(meeting_lanes, meeting_lanes + MOST_WARPS, 0);
+    std::fill(returned_lanes, returned_lanes + MOST_WARPS, 0);
     for (unsigned i = 0; i < block_threads; i++) {
         Thread& thread = threads[i];
         thread.index = {i, 0, 0};
@@ -231,7 +118,7 @@ void prepare_block(unsigned number) {
         thread.fenced = 0;
         thread.copies.clear();
         thread.copy_group = 0;
-        prepare(thread, fiber);
+        prepare_fiber(thread, fiber);
         wake(thread);
     }
 }
@@ -270,8 +157,7 @@ void report_deadlock() {
 
 bool run_block(unsigned number) {
     prepare_block(number);
-    state.self = &outside;
-    switch_to(*next_ready());
+    run_block_threads();
     if (!last_fault.kind[0] && live_threads) report_deadlock();
     return !last_fault.kind[0];
 }
@@ -346,7 +232,7 @@ void run_blocks(void (*body)(void*), char* shared_begin, char* shared_end) {
     state.grid_size = {grid, 1, 1};
     size_t dynamic = (request.dynamic_bytes + 127) / 128 * 128;
     state.dynamic_shared = dynamic_room_end - dynamic;
-    random_state = request.seed * 2654435761u + 88172645463325252ull;
+    seed_random(request.seed);
     std::vector<uint32_t> order(grid);
     for (uint32_t i = 0; i < grid; i++) order[i] = request.schedule == reverse ? grid - 1 - i : i;
     for (uint32_t i = grid; request.schedule >= random_order && i > 1; i--)
@@ -366,14 +252,6 @@ void find_runtime(uint8_t*& begin, uint8_t*& end) {
     auto image = image_of(&state);
     begin = reinterpret_cast<uint8_t*>(image.first);
     end = reinterpret_cast<uint8_t*>(image.second);
-}
-
-void leave_for_good() {
-    self().status = Thread::done;
-    state.self = &outside;
-    Thread abandoned;
-    switch_context(abandoned, outside);
-    std::abort();
 }
 
 int launch(void (*body)(void*), void* context, const Request* asked, char* shared_begin,

@@ -4,7 +4,7 @@
 #define EMULATED_LOAD(name) \
     template <class T> EMULATED_INLINE T name(const T* from) { return *from; }
 #define EMULATED_STORE(name) \
-    template <class T> EMULATED_INLINE void name(T* to, std::common_type_t<T> value) { *to = value; }
+    template <class T> EMULATED_INLINE void name(T* to, std::common_type_t<T> x) { *to = x; }
 EMULATED_LOAD(__ldg)
 EMULATED_LOAD(__ldca)
 EMULATED_LOAD(__ldcg)
@@ -16,8 +16,8 @@ EMULATED_STORE(__stcs)
 EMULATED_STORE(__stwb)
 EMULATED_STORE(__stwt)
 
-// Fibers give way nowhere in here, so reading and writing in turn is atomic. Bytes are copied, since
-// a type's own assignment would be checked as a plain access.
+// Fibers give way nowhere in here, so reading and writing in turn is atomic. Bytes are copied: a
+// type's own assignment would be checked as a plain access.
 #define EMULATED_ATOMIC_BODY(type, result)                                                      \
     emulated::touch(at, sizeof(type), emulated::Access::atomic, __builtin_return_address(0));   \
     type old, next;                                                                             \

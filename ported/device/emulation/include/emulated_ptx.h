@@ -1,5 +1,5 @@
-// The twin of every function of cuda_src/ptx.cuh that nvcc gets as inline PTX. Same signatures; what
-// they do is said there.
+// The twin of every function of cuda_src/ptx.cuh that nvcc gets as inline PTX: the same signatures;
+// what they do is said there.
 #pragma once
 
 EMULATED_INLINE unsigned shared_address(const void* p) { return (unsigned)(size_t)p; }
