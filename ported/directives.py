@@ -15,6 +15,7 @@ KNOWN = {
     "inplace": "inplace dinp=dout", "dtype": "dtype F=bfloat16 R=float32 | all=float32",
     "flags": "flags -O3", "claims": "claims deterministic batch_invariant",
     "products": "products tf32", "reject": "reject CHECK: reason (wrong kernels only)",
+    "spills": "spills 12 (loads and stores of local memory in the machine code)",
 }
 CLAIMS = ("deterministic", "batch_invariant", "float32", "no_tf32", "no_atomics")
 DTYPES = {"float32": 4, "bfloat16": 2, "int32": 4}
