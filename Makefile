@@ -53,7 +53,7 @@ clean:  ## remove .venv and what tests left; runs/ and the cache stay
 # The project runs from its clone: only its dependencies are installed, into .venv.
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Trivium needs Python 3.11 or newer; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.12")'
-	@echo "setting up .venv (once, about a minute, some 200 MB to download)"
+	@echo "setting up .venv (once, about a minute, some 450 MB to download)"
 	@$(PYTHON) -m venv .venv || { echo "venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@$(PY) -c 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]))' > .venv/base.txt
 	@.venv/bin/pip install -q --disable-pip-version-check -r .venv/base.txt
