@@ -43,7 +43,7 @@ extern "C" __global__ void layernorm_backward_columns(G* dweight, G* dbias, cons
     float dw = 0.0f, db = 0.0f;
     for (int n = 0; n < N; n++) {
         float d = to_float(dout[(size_t)n * C + c]);
-        dw += d * (to_float(inp[(size_t)n * C + c]) - mean[n]) * rstd[n];
+        dw += d * ((to_float(inp[(size_t)n * C + c]) - mean[n]) * rstd[n]);
         db += d;
     }
     dweight[c] += dw;

@@ -28,8 +28,8 @@ __device__ inline bool inside(int c, int j) {
     return PACKETS * TEAM * SIZE == C || (WHOLE ? c < C : c + j < C);
 }
 
-// The packet at channel c of a row, read once or kept near. Where `packed` is false, since addresses
-// or C are no multiples of 16 bytes: the same numbers one by one.
+// The packet at channel c of a row, read once or kept near. Where `packed` is false, since
+// addresses or C forbid packets: the same numbers one by one.
 template <bool once = true, class T>
 __device__ inline Words<T> take(const T* row, int c, bool packed) {
     Words<T> found = {};
