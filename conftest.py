@@ -84,8 +84,9 @@ class Kernels:
                 away = [n for n, state in states.items() if state == "not here"]
                 chosen = wanted + sample
                 counts = Counter(s for s in states.values() if s != "not here")
-                self.reasons.append(f"committed evidence, {device.evidence}: " + ", ".join(
-                    f"{count} {state}" for state, count in sorted(counts.items())))
+                if counts:
+                    self.reasons.append(f"committed evidence, {device.evidence}: " + ", ".join(
+                        f"{count} {state}" for state, count in sorted(counts.items())))
             absent = absent & set(away) if absent else set(away)
             self.reused[name] += len(states) - len(chosen) - len(away)
             self.kernels += [Kernel(n, name, device.precision.name, device.language)
