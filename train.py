@@ -88,21 +88,23 @@ def train(config: Config, given: dict) -> int:
             log.write({"step": begun.step, "changed": begun.changed})
         trainer = Trainer(config, executor, loader, val_tokens, begun)
         record = Record(trainer, log, save, begun.step, steps)
-        try:
-            return loop(trainer, record, run, begun.step, steps)
-        except (ExecutorError, DeviceError) as error:
-            raise failed(config, recorded, run, record, error) from error
+        return guarded(trainer, record, run, steps, recorded)
 
 
-def failed(config: Config, recorded: dict, run: Path, record: "Record",
-           error: Exception) -> BadInput:
-    """The device, or a step of the program, failed while training. Checkpoints are as they were."""
-    last = (checkpoint.complete(run) or [None])[-1]
-    found = str(error)
-    if gone(error) and not config.plain:
-        found += "\n" + trace.traced(config, recorded, last, record.done, record.show.say)
-    return BadInput(f"training, step {record.done + 1}", found, "steps that the device can do",
-                    f"python train.py --resume {run}, which goes on from {last or 'the beginning'}")
+def guarded(trainer: "Trainer", record: "Record", run: Path, steps: int, recorded: dict) -> int:
+    """`loop`. Where the device, or a step of the program, fails, BadInput says all that can be
+    known of it; checkpoints are as they were."""
+    try:
+        return loop(trainer, record, run, record.done, steps)
+    except (ExecutorError, DeviceError) as error:
+        last = (checkpoint.complete(run) or [None])[-1]
+        found = str(error)
+        if gone(error) and not trainer.config.plain:
+            found += "\n" + trace.traced(trainer.config, recorded, last, record.done,
+                                         record.show.say)
+        raise BadInput(f"training, step {record.done + 1}", found, "steps that the device can do",
+                       f"python train.py --resume {run}, which goes on from "
+                       f"{last or 'the beginning'}") from error
 
 
 class Trainer:
