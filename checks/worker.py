@@ -62,7 +62,8 @@ class Worker:
 
     def prove(self, job: dict, timeout: float = 300.0) -> dict:
         """The proof as JSON. `verdict`: proved, refused, not applicable (with the `reason`),
-        crashed or timed-out (`during` which check), or error (the file does not compile, or does not fit its contract).
+        crashed or timed-out (`during` which check), or error (the file does not compile, or does
+        not fit its contract).
 
         job: `path` of the version file, and as wished `operation`, `direction` (outside the
         tree), `device`, `dtype`, `threads`, `tier`, `seed`, `case`, `target`, `shrink`.
