@@ -192,7 +192,8 @@ def choose(wanted: Mapping[str, tuple], contracts: Mapping[str, Contract], devic
            use: Iterable[str] = ()) -> dict[str, Choice]:
     """The fastest proved version for each `shape_key` -> (contract name, axes, consts) in `wanted`.
 
-    `use` names versions to take by hand. Raises EvidenceError that lists every operation without a
+    Only versions that claim to be deterministic are chosen, so that a run repeats bit for bit;
+    `use` names versions to take by hand, any that are proved. Raises EvidenceError that lists every operation without a
     proved version, every forced version that is not proved or not known, and the command to run.
     """
     versions = source.read_all(language=device.language)
@@ -209,7 +210,7 @@ def choose(wanted: Mapping[str, tuple], contracts: Mapping[str, Contract], devic
         integers = {**axes, **device.values}
         pool = [forced[name]] if name in forced else [
             v for v in versions.values() if v.contract_name == name
-            and v.supports(device.precision, contracts[name].roles)]
+            and "deterministic" in v.claims and v.supports(device.precision, contracts[name].roles)]
         fit = [v for v in pool if not v.unmet_needs(integers | v.configurations()[0])]
         proved = [v for v in fit if states[v.name] in ("proved", "stale")]
         if proved:
@@ -220,7 +221,8 @@ def choose(wanted: Mapping[str, tuple], contracts: Mapping[str, Contract], devic
             faults.append(f"{key}: {tried}")
     if faults:
         raise EvidenceError("no proved kernel for\n  " + "\n  ".join(dict.fromkeys(faults))
-                            + "\nprove with `make verify KERNEL=NAME`, or `make test-all`")
+                            + "\nprove with `make verify KERNEL=NAME ARGS=\"--device "
+                            f"{device.name}\"`, or `make test-all`")
     return chosen
 
 
