@@ -193,8 +193,9 @@ def choose(wanted: Mapping[str, tuple], contracts: Mapping[str, Contract], devic
     """The fastest proved version for each `shape_key` -> (contract name, axes, consts) in `wanted`.
 
     Only versions that claim to be deterministic are chosen, so that a run repeats bit for bit;
-    `use` names versions to take by hand, any that are proved. Raises EvidenceError that lists every operation without a
-    proved version, every forced version that is not proved or not known, and the command to run.
+    `use` names versions to take by hand, any that are proved. Raises EvidenceError that lists every
+    operation without a proved version, every forced version that is not proved or not known, and
+    the command to run.
     """
     versions = source.read_all(language=device.language)
     unknown = [name for name in use if name not in versions]
