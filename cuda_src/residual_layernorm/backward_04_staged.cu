@@ -7,6 +7,7 @@
 //@ tune    BLOCKS 3 2
 //@ tune    STAGES 4 3
 //@ static  C
+//@ spills  12
 //@ needs   C <= 24 * block
 //@ dtype   all=float32 | F=bfloat16 R=bfloat16 P=bfloat16
 //@ scratch part F32["min(multiprocessors*BLOCKS,N) 2*C"]

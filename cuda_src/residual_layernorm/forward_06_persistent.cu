@@ -3,7 +3,8 @@
 // Against 05: no time in which a warp has nothing on its way.
 //
 //@ block   256
-//@ tune    BLOCKS 2 1 3
+//@ tune    BLOCKS 2 1
+//@ spills  64
 //@ static  C
 //@ needs   C <= 32 * block
 //@ grid    min(multiprocessors * BLOCKS, N)
