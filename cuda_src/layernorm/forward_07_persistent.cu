@@ -5,6 +5,7 @@
 //@ block   256
 //@ tune    BLOCKS 3 2
 //@ static  C
+//@ spills  64
 //@ needs   C <= 32 * block
 //@ grid    min(multiprocessors * BLOCKS, N)
 //@ shared  2 * C * 4

@@ -4,7 +4,7 @@
 //
 //@ block   256
 //@ tune    BLOCKS 2 1
-//@ spills  64
+//@ spills  224
 //@ static  C
 //@ needs   C <= 32 * block
 //@ grid    min(multiprocessors * BLOCKS, N)
