@@ -20,6 +20,8 @@ COARSE = 256
 BLOCK = 99991  # random words are repeated after at most so many
 GUARD = 256  # elements on each side of a buffer
 FILLS = ("nan", "huge", "random", "zero")
+BULK = 1 << 20  # bytes; larger scratch (a library's workspace) is filled on the device
+BYTES = {"nan": 0xFF, "huge": 0x7F, "random": 0xA7, "zero": 0}  # that it is filled with
 NARROW = {"nan": 0x7FC07FC0, "huge": 0x7F7F7F7F, "zero": 0}  # the same read as float32 or bfloat16
 
 
@@ -64,11 +66,15 @@ class Stage:
         self.counts = {name: product(shape) for name, shape in self.shapes.items()}
         self.narrow = min(self.width.values()) < 4
         self.align = ALIGN.get(device.language, COARSE)
+        self.bulk = {name: self.counts[name] * self.width[name] for name in self.kernel.scratch
+                     if self.counts[name] * self.width[name] > BULK}
 
     def places(self, shifts: Mapping[str, int]) -> tuple[dict[str, int], int]:
         """Byte at which each buffer begins, `shifts` elements behind an aligned one; the end."""
         at, found = 0, {}
         for name, count in self.counts.items():
+            if name in self.bulk:
+                continue
             width = self.width[name]
             at = -(-(at + GUARD * 4) // self.align) * self.align
             found[name] = at + shifts.get(name, 0) * width
@@ -101,8 +107,10 @@ class Stage:
         that lie on an input."""
         image, places = self.image(inputs, starts or {}, fill, guard, shifts or {})
         lies_on = inplace or {}
-        base = _region(self.device, skip + image.nbytes + 2 * COARSE) + skip
+        room = sum(nbytes + 4 * COARSE + 8 * GUARD for nbytes in self.bulk.values())
+        base = _region(self.device, skip + image.nbytes + room + 2 * COARSE) + skip
         addresses = {n: base + places[lies_on.get(n, n)] for n in places}
+        addresses |= self._spread_out(base + image.nbytes, fill, shifts or {})
         consts = {name: inputs[name] for name in self.contract.consts if name in inputs}
         self.device.write(base, image)
         self._watch({n: at for n, at in addresses.items() if n not in lies_on})
@@ -116,7 +124,29 @@ class Stage:
             at = places[lies_on.get(name, name)]
             outputs[name] = decode(self._numbers(after, name, at), self.dtypes[name]).reshape(
                 self.shapes[name])
-        return Result(outputs, self._changed(image, after, places, set(lies_on.values())))
+        faults = self._changed(image, after, places, set(lies_on.values()))
+        return Result(outputs, faults + self._beside(addresses, fill))
+
+    def _spread_out(self, at: int, fill: str, shifts: Mapping) -> dict[str, int]:
+        """Where bulk scratch lies behind the image, filled with its guards around it."""
+        found = {}
+        for name, nbytes in self.bulk.items():
+            start = -(-(at + 4 * GUARD) // COARSE) * COARSE + shifts.get(name, 0) * self.width[name]
+            self.device.fill(start - 4 * GUARD, nbytes + 8 * GUARD, BYTES[fill])
+            found[name], at = start, start + nbytes + 4 * GUARD
+        return found
+
+    def _beside(self, addresses: Mapping[str, int], fill: str) -> list[tuple[str, str, str]]:
+        """Writes beside bulk scratch."""
+        faults = []
+        for name, nbytes in self.bulk.items():
+            for start, side in ((-4 * GUARD, "before"), (nbytes, "past the end of")):
+                zone = self.device.read(addresses[name] + start, (4 * GUARD,), "uint8")
+                wrong = int((zone != BYTES[fill]).sum())
+                if wrong:
+                    faults.append(("guards", name, f"a write {side} {name} "
+                                   f"{list(self.shapes[name])}; {wrong} bytes there changed"))
+        return faults
 
     def _numbers(self, image: np.ndarray, name: str, at: int) -> np.ndarray:
         """A buffer of the image as it lies in memory."""

@@ -84,8 +84,21 @@ def _sources(case: Case) -> tuple[str, ...]:
     return ("gate", "shapes" if case.family == "randn" else "values")
 
 
-def examine(subject: Subject, case: Case, memory: bool = True, law: bool = True) -> None:
-    """Every check that one case allows."""
+def examine(subject: Subject, case: Case, memory: bool = True, law: bool = True) -> bool:
+    """Every check that one case allows. False where the device does not run the version there (a
+    library that has nothing for a shape, registers too few for a block)."""
+    try:
+        _examine(subject, case, memory, law)
+    except NotApplicable as error:
+        subject.ledger.declined = str(error)
+        subject.ledger.not_run["cases that the device or its library declines"] += 1
+        return False
+    finally:
+        subject.phase = "launch"
+    return True
+
+
+def _examine(subject: Subject, case: Case, memory: bool, law: bool) -> None:
     trial = Trial(subject, case, _sources(case))
     if not trial.known.judgeable:
         subject.ledger.not_run["cases whose saved tensors, rounded, leave no finite truth"] += 1
@@ -99,7 +112,6 @@ def examine(subject: Subject, case: Case, memory: bool = True, law: bool = True)
     for check in wanted:
         subject.phase = PHASES.get(check.__name__, check.__name__)
         check(trial, first)
-    subject.phase = "launch"
 
 
 def _spine(subject: Subject, shapes: Shapes, tier: Tier, seed: int, families, first: bool) -> None:
@@ -112,8 +124,7 @@ def _spine(subject: Subject, shapes: Shapes, tier: Tier, seed: int, families, fi
         memory, law = tier.memory, tier.laws
         if not (first or tier.every):
             memory, law = memory[:1], ()
-        examine(subject, case, plain and name in memory, plain and name in law)
-        if plain:
+        if examine(subject, case, plain and name in memory, plain and name in law) and plain:
             found = laws.trivial(Trial(subject, case))
             trivial = found if trivial is None else trivial & found
     for name in trivial or ():
@@ -229,14 +240,18 @@ def prove(version: Version, contract: Contract, device, tier: str = "fast", seed
     proof = Proof(version.name, device.name, device.precision.name, tier, seed, ledger,
                   len(choices), identity=device.identity, checks=checks_of(device))
     trials = _Trials(version, contract, device, shapes, tiers.of(tier, device), seed, ledger, say)
+    if not version.supports(device.precision, contract.roles):
+        proof.reason = f"its dtype lines do not allow {device.precision.name}"
+        return proof
     try:
         if case is not None:
             trials.at(parse(case, contract, device.precision.name), choices)
         else:
             trials.all(choices)
-        _something_ran(ledger, version)
-    except NotApplicable as error:
-        proof.reason = str(error)
+        if ledger.declined and not ledger.examples["gate"]:
+            proof.reason = ledger.declined
+        else:
+            _something_ran(ledger, version)
     except (Enough, Broken):
         pass
     if shrink and ledger.faults and not target and not trials.lost:
@@ -297,9 +312,9 @@ class _Trials:
                 continue
             choices = self.device.configurations(self.version, self.contract, sizes)
             for parameters in choices[1:1 + ALGORITHMS]:
-                trial = Trial(self.subject(parameters), self.shapes._case(sizes, self.seed, "unit"))
                 with self._going_on():
-                    memory_checks.quick(trial, memory_checks.base(trial))
+                    examine(self.subject(parameters), self.shapes._case(sizes, self.seed, "unit"),
+                            memory=False, law=False)
 
     @contextmanager
     def _going_on(self):

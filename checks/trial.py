@@ -53,6 +53,7 @@ class Ledger:
     refused: Counter = field(default_factory=Counter)
     not_run: Counter = field(default_factory=Counter)
     target: str | None = None  # ends the proof as soon as this check refuses
+    declined: str = ""  # why the device does not run the version at some shape
 
     def ran(self, check: str, worst: float = 0.0) -> None:
         self.examples[check] += 1
