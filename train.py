@@ -9,7 +9,6 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from ported.training.interrupt import Interrupt
 from ported.training.loader import Loader, in_order
 from ported.training.log import Log, line
 from ported.training.outlier import Window, skips
+from ported.training.record import Record
 from ported.training.schedules import SCHEDULES
 from ported.training.tokens import VOCABULARY, Tokens
 
@@ -39,14 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
         if type(error) is ValueError:  # what we refuse has a class of its own; this is a bug
             raise
         print(f"\nerror: {error}", file=sys.stderr, flush=True)
-        if gone(error):
+        if trace.gone(error):
             os._exit(1)  # what waits for a lost GPU at exit would wait for ever
         return 1
-
-
-def gone(error: BaseException | None) -> bool:
-    """Whether the device was lost with this error, or with one behind it."""
-    return error is not None and (type(error).__name__ == "DeviceGone" or gone(error.__cause__))
 
 
 def train(config: Config, given: dict) -> int:
@@ -99,7 +94,7 @@ def guarded(trainer: "Trainer", record: "Record", run: Path, steps: int, recorde
     except (ExecutorError, DeviceError) as error:
         last = (checkpoint.complete(run) or [None])[-1]
         found = str(error)
-        if gone(error) and not trainer.config.plain:
+        if trace.gone(error) and not trainer.config.plain:
             found += "\n" + trace.traced(trainer.config, recorded, last, record.done,
                                          record.show.say)
         raise BadInput(f"training, step {record.done + 1}", found, "steps that the device can do",
@@ -143,7 +138,7 @@ class Trainer:
                 self.executor.run("norm")
             self.loader.prepare(self.config.micro)
             losses.append(self.executor.read("losses"))
-        return mean(np.concatenate(losses)), float(self.executor.read("norm")[0])
+        return report.mean(np.concatenate(losses)), float(self.executor.read("norm")[0])
 
     def _run(self, tokens: np.ndarray, targets: np.ndarray, *passes: str) -> None:
         self.executor.write("tokens", tokens)
@@ -171,7 +166,7 @@ class Trainer:
                                               self.config.eval_sequences):
             self._run(tokens, targets, "evaluate")
             losses.append(self.executor.read("losses")[: rows * T])
-        return mean(np.concatenate(losses))
+        return report.mean(np.concatenate(losses))
 
     def sample(self, step: int) -> str:
         """Text that continues the prompt; the same for the same weights, seed and step."""
@@ -188,62 +183,6 @@ class Trainer:
             tokens.append(sampling.pick(logits, config.temperature, config.top_k, uniform))
         return text.decode(tokens)
 
-
-def mean(losses: np.ndarray) -> float:
-    """In float64, halves added to halves: quick, and the same bits on every machine."""
-    total, count = losses.astype(np.float64), len(losses)
-    while len(total) > 1:
-        half = len(total) // 2
-        total = np.concatenate([total[:half] + total[half : 2 * half], total[2 * half :]])
-    return float(total[0]) / count
-
-
-class Record:
-    """Where a run's numbers go: log, terminal, checkpoints."""
-
-    def __init__(self, trainer: Trainer, log: Log, save: Callable[[int, dict], None], begun: int,
-                 steps: int):
-        self.trainer, self.log, self.save, self.saved = trainer, log, save, begun
-        config, program = trainer.config, trainer.executor.program
-        sizes = program.sizes
-        full = report.peak(trainer.executor.device.processor, config.precision)
-        if full:
-            shapes = {name: b.shape for name, b in program.members("parameters").items()}
-            full /= report.operations(report.parameters_of(shapes, sizes["V"]), sizes)
-        self.show = report.Progress(steps, config.batch * config.sequence_length, full)
-        self.first, self.done = True, begun
-        self.talks = (trainer.config.sample_tokens > 0
-                      and trainer.executor.program.sizes["V"] == VOCABULARY)
-
-    def step(self, step: int, loss: float, norm: float, rate: float, began: float,
-             skipped: bool) -> None:
-        seconds = time.perf_counter() - began
-        mark = {"skipped": True} if skipped else {}
-        self.done = step
-        self.log.write({"step": step, "loss": loss, "norm": norm, "lr": rate, **mark})
-        begun = {"since_start": report.since_start()} if self.first else {}
-        if self.first and self.trainer.executor.device.name == "cuda":
-            self.show.say(f"first step done {begun['since_start'] or 0:.2f} s after the start")
-        self.log.time({"step": step, "ms": seconds * 1e3, **begun})
-        self.first = False
-        self.show.step(step, loss, norm, rate, seconds, skipped)
-
-    def validation(self, step: int) -> None:
-        loss = self.trainer.validate()
-        self.log.write({"step": step, "val_loss": loss})
-        self.show.say(f"step {step}: validation loss {loss:.4f}")
-
-    def sample(self, step: int) -> None:
-        """Only of models with GPT-2's vocabulary: the tokens of others are no text."""
-        if self.talks:
-            words = self.trainer.sample(step)
-            self.log.write({"step": step, "sample": words})
-            self.show.say(f"step {step}: {words}")
-
-    def checkpoint(self, step: int) -> None:
-        self.log.sync()
-        self.save(step, self.trainer.state())
-        self.saved = step
 
 
 def loop(trainer: Trainer, record: Record, run: Path, step: int, steps: int) -> int:

@@ -16,7 +16,9 @@ __device__ inline void copy_async_16(void* to, const void* from, bool valid = tr
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n"
                  :: "r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0) : "memory");
 }
-__device__ inline void copy_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
+__device__ inline void copy_async_commit() {
+    asm volatile("cp.async.commit_group;\n" ::: "memory");
+}
 // Waits until at most `left` of this thread's groups are on their way.
 template <int left> __device__ inline void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;\n" :: "n"(left) : "memory");

@@ -2,9 +2,9 @@
 // scale goes into the results, once; lse comes in units of log 2; 2^x is one instruction; one
 // barrier a visit. Against 04: one multiply-add, one 2^x and one multiply are left.
 //
-//@ launch  attention_delta grid=ceil_div(B*H*T,block/32) block=block
-//@ launch  attention_dkdv  grid=B*H*ceil_div(T,block/2*M) block=block shared=(block*M+256/M)*(ceil_div(D,16)*16+8)*2+1024/M
-//@ launch  attention_dq    grid=B*H*ceil_div(T,block/2*M) block=block shared=(block*M+256/M)*(ceil_div(D,16)*16+8)*2
+//@ launch attention_delta grid=ceil_div(B*H*T,block/32) block=block
+//@ launch attention_dkdv grid=B*H*ceil_div(T,block/2*M) block=block shared=(block*M+256/M)*(ceil_div(D,16)*32+16)+1024/M
+//@ launch attention_dq    grid=B*H*ceil_div(T,block/2*M) block=block shared=(block*M+256/M)*(ceil_div(D,16)*32+16)
 //@ static  D
 //@ block   128
 //@ tune    M 2 1

@@ -3,7 +3,9 @@
 // sum in registers. Against 02: a loaded number serves 8 or EACH products instead of one, and the
 // softmax is brought up to date once a tile (Dao et al. 2022; Dao 2023).
 //
-//@ launch  attention_forward grid=B*H*ceil_div(T,16*EACH) block=128 shared=((16*EACH+128)*(ceil_div(D,32)*32+4)+16*EACH*68)*4
+//@ block   128
+//@ grid    B * H * ceil_div(T, 16 * EACH)
+//@ shared  ((16 * EACH + 128) * (ceil_div(D, 32) * 32 + 4) + 16 * EACH * 68) * 4
 //@ static  D
 //@ tune    EACH 8 4
 //@ needs   EACH * D <= 512

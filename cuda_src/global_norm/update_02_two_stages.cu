@@ -1,5 +1,6 @@
 // Two stages in a fixed order: at most PARTS blocks leave the norms of their parts, one block takes
-// theirs together. Against 01: no atomics, the same bits in every run; a thread walks many elements.
+// theirs together. Against 01: no atomics, the same bits in every run; a thread walks many
+// elements.
 //
 //@ block   256 128
 //@ tune    PARTS 1024

@@ -78,6 +78,11 @@ def again(asked: Mapping) -> None:
         executor.run(name)
 
 
+def gone(error: BaseException | None) -> bool:
+    """Whether the device was lost with this error, or with one behind it."""
+    return error is not None and (type(error).__name__ == "DeviceGone" or gone(error.__cause__))
+
+
 def main() -> int:
     try:
         again(json.loads(Path(sys.argv[1]).read_text()))

@@ -1,5 +1,5 @@
-// Sixteen elements at a time. With e = exp(-2|u|), (1 + tanh u) / 2 is s = 1 / (1 + e), or e s where
-// u is negative, and 1 - tanh^2 u is 4 e s^2:
+// Sixteen elements at a time. With e = exp(-2|u|), (1 + tanh u) / 2 is s = 1 / (1 + e), or e s
+// where u is negative, and 1 - tanh^2 u is 4 e s^2:
 //   d out / d x = (s or e s) + x e s^2 2 du/dx.
 // Against 02: no call to tanhf, and no cancellation in 1 + tanh u or 1 - tanh^2 u.
 //

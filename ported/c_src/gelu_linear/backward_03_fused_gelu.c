@@ -1,4 +1,5 @@
-// dpre = (dout weight) * gelu'(pre): the factor is applied to a tile before it leaves the registers.
+// dpre = (dout weight) * gelu'(pre): the factor is applied to a tile before it leaves the
+// registers.
 // Against 02: one pass over dpre less, and no waiting for it.
 //
 //@ dtype   all=float32
