@@ -3,8 +3,8 @@
 // barrier a visit. Against 04: one multiply-add, one 2^x and one multiply are left.
 //
 //@ launch attention_delta grid=ceil_div(B*H*T,block/32) block=block
-//@ launch attention_dkdv grid=B*H*ceil_div(T,block/2*M) block=block shared=(block*M+256/M)*(ceil_div(D,16)*32+16)+1024/M
-//@ launch attention_dq    grid=B*H*ceil_div(T,block/2*M) block=block shared=(block*M+256/M)*(ceil_div(D,16)*32+16)
+//@ launch attention_dkdv grid=B*H*ceil_div(T,64*M) block=block shared=(block*M+256/M)*(ceil_div(D,16)*32+16)+1024/M
+//@ launch attention_dq    grid=B*H*ceil_div(T,64*M) block=block shared=(block*M+256/M)*(ceil_div(D,16)*32+16)
 //@ static  D
 //@ block   128
 //@ tune    M 2 1
