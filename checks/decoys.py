@@ -16,7 +16,7 @@ from ported.contract import Contract
 from ported.precision import rounded
 
 BLIND = 64.0  # a decoy is vacuous within so many times plain float32's own error
-ROUNDED = 16.0 # and so many times that of rounding on the way
+ROUNDED = 16.0  # and so many times that of rounding on the way
 NEAR = {"float32": 2.0**-22, "bfloat16": 2.0**-7}  # and so much of the truth
 
 
