@@ -11,6 +11,9 @@ element by element (rounding.py says how). `judge` holds a result against it:
 4. bias: errors average out as round-to-nearest makes them;
 5. `self_test`: wrong results, made from the case itself, are refused (decoys.py).
 
+Of an output that its contract rounds at random both neighbours are honest: 2 grants u twice, 3 has
+no stock to hold it to, and 4 is what chance makes of such rounding (at_random.py).
+
 Every comparison asks "is it within?", never "is it beyond?", so that a NaN fails.
 """
 
@@ -20,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from checks import measuring, rounding, sampling, storage
+from checks import at_random, measuring, rounding, sampling, storage
 from checks.measuring import explicit, rows, tensors_of  # noqa: F401 (the gate's other names)
 from ported.contract import Contract
 from ported.precision import FLOAT32, Precision, rounded
@@ -83,6 +86,11 @@ class Truth:
         """Of each output; those of a truth made by hand are float32."""
         return {} if self.contract is None else {
             t.name: self.precision.dtypes[t.role] for t in self.contract.outputs}
+
+    def at_random(self, output: str, dtype: str) -> bool:
+        """Whether `output` is rounded up or down at random in this dtype."""
+        return (self.contract is not None and dtype != "float32"
+                and output in self.contract.at_random)
 
     def cut(self, output: str, array: np.ndarray) -> np.ndarray:
         """What of a whole output is judged."""
@@ -196,6 +204,8 @@ def judge(truth: Truth, output: str, got: np.ndarray, *, start: np.ndarray | Non
         judged = np.isfinite(value) & np.isfinite(got) & np.isfinite(bound)
         error = np.where(judged, error, 0.0)
         findings, ratio = _elements(output, got, value, bound, error)
+        if truth.at_random(output, dtype):
+            return findings + _luck(output, value, scale, error, judged, dtype), ratio
         if stock is not None:
             findings += _against_stock(truth, output, value, scale, error, stock, dtype)
         if dtype != "float32":  # against the truth as that dtype holds it
@@ -214,7 +224,9 @@ def _bound(truth, output, start, dtype):
         additions = truth.terms.get(output, 1.0)
         scale = np.where(moving, np.hypot(scale, np.sqrt(additions) * rounding.UNIT * start), 0.0)
     with np.errstate(invalid="ignore"):
-        bound = np.where(moving, unit * np.abs(value) + SLACK * scale + TINIEST[dtype], 0.0)
+        half = unit * np.abs(value) + TINIEST[dtype]
+        reach = half * (1 + truth.at_random(output, dtype))
+        bound = np.where(moving, reach + SLACK * scale, 0.0)
     bound[np.isinf(scale)] = np.inf
     return value, scale, bound
 
@@ -304,6 +316,17 @@ def _bias(truth, output, value, scale, error, judged, dtype) -> list[Finding]:
         if not abs(mean) <= limit:
             message = (f"{output}: found errors of {mean:.3g} ulp on average {what}, expected at "
                        f"most {limit:.2g} as rounding to nearest gives, over {pick.size} elements")
+            return [Finding("bias", output, message, float(abs(mean) / limit))]
+    return []
+
+
+def _luck(output, value, scale, error, judged, dtype) -> list[Finding]:
+    pick = judged & (np.abs(value) > SMALLEST)
+    value, scale, error = (array[pick] for array in (value, scale, error))
+    for what, mean, limit in at_random.biases(value, scale, error, _ulp(value, UNITS[dtype])):
+        if not abs(mean) <= limit:
+            message = (f"{output}: found errors of {mean:.3g} ulp on average {what}, expected at "
+                       f"most {limit:.2g} as rounding at random gives, over {value.size} elements")
             return [Finding("bias", output, message, float(abs(mean) / limit))]
     return []
 

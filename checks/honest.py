@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
-from checks import cases, gate, known, measuring, steps, storage
+from checks import at_random, cases, gate, known, measuring, steps, storage
 from checks.launch import Stage
 from ported import contract as contracts
 from ported import precision as precisions
@@ -162,7 +162,10 @@ def result(contract: Contract, inputs: Mapping, mode: storage.Stored,
     arguments = measuring.single(measuring.tensors_of(contract, inputs))
     with np.errstate(all="ignore"):
         found = storage.originals(measuring.explicit(contract, arguments, mode), mode)
-    return {name: rounded(value.numpy(), precision.dtypes[contract.by_name[name].role])
+    found = {name: value.numpy() for name, value in found.items()}
+    dtypes = {name: precision.dtypes[contract.by_name[name].role] for name in found}
+    return {name: at_random.rounded(value, value.size) if name in contract.at_random
+            and dtypes[name] != "float32" else rounded(value, dtypes[name])
             for name, value in found.items()}
 
 
@@ -196,7 +199,8 @@ def needed(truth: gate.Truth, name: str, got: np.ndarray) -> float:
     """The smallest slack with which rule 2 accepts `got`."""
     value, scale, dtype = truth.value[name], truth.scale[name], truth.dtypes[name]
     with np.errstate(all="ignore"):
-        over = np.abs(got - value) - gate.UNITS[dtype] * np.abs(value) - gate.TINIEST[dtype]
+        half = gate.UNITS[dtype] * np.abs(value) + gate.TINIEST[dtype]
+        over = np.abs(got - value) - half * (1 + truth.at_random(name, dtype))
         ratio = np.where(scale > 0, over / np.maximum(scale, gate.EPSILON),
                          np.where(over > 0, np.inf, 0))
     judged = np.isfinite(value) & np.isfinite(got) & np.isfinite(scale)

@@ -11,7 +11,8 @@ BFLOAT16 = precisions.of("bfloat16")
 NARROW = {name: [t.name for t in contract.outputs if BFLOAT16.dtypes[t.role] == "bfloat16"]
           for name, contract in CONTRACTS.items()}
 OUTPUTS = [(name, output) for name, outputs in NARROW.items() for output in outputs
-           if name != "residual_backward"]  # which copies, so that nothing is rounded
+           if name != "residual_backward"  # which copies, so that nothing is rounded
+           and output not in CONTRACTS[name].at_random]  # those: test_stochastic_rounding.py
 
 
 def known_of(name: str, seed: int = 0) -> known.Known:
@@ -47,8 +48,8 @@ def test_rounding_to_nearest_is_accepted_and_truncation_and_seven_percent_are_no
 
 
 SUMMING = [name for name in CONTRACTS if name not in (
-    "adamw_update", "adamw_master_update", "cross_entropy_backward", "embedding_forward",
-    "gelu_forward", "gelu_backward", "residual_forward", "residual_backward")]
+    "adamw_update", "adamw_master_update", "adamw_stochastic_update", "cross_entropy_backward",
+    "embedding_forward", "gelu_forward", "gelu_backward", "residual_forward", "residual_backward")]
 
 
 @pytest.mark.parametrize("fault", ["dropped last term", "bfloat16 sums"])

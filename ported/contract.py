@@ -20,7 +20,7 @@ from reference.signature import read as signatures
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLES = ("F", "R", "P", "G", "F32", "I32")
-STATEMENTS = ("FLOPS", "BYTES")
+STATEMENTS = ("FLOPS", "BYTES")  # of cost: a contract means the same without them
 
 
 class ContractError(ValueError):
@@ -55,6 +55,7 @@ class Contract:
     axis_arguments: tuple[str, ...]
     meaning: str = field(repr=False)
     statements: dict[str, str] = field(default_factory=dict, repr=False)
+    at_random: tuple[str, ...] = ()  # outputs rounded up or down at random where they are narrow
 
     @property
     def name(self) -> str:
@@ -155,6 +156,14 @@ def _statements(tree: ast.Module, direction: str) -> dict[str, str]:
     return found
 
 
+def _rounded(tree: ast.Module, direction: str) -> tuple[str, ...]:
+    """`ROUNDED = {"update": ("weight",)}`: outputs of which either neighbour is a right result."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "ROUNDED":
+            return tuple(ast.literal_eval(node.value).get(direction, ()))
+    return ()
+
+
 def read(path: Path) -> dict[str, Contract]:
     """The contracts of one explicit file by name, as `layernorm_forward`."""
     meaning = _meaning(path, set())
@@ -163,7 +172,7 @@ def read(path: Path) -> dict[str, Contract]:
     for direction, said in signatures(path).items():
         axes = tuple(name for name, note in said.arguments.items() if note is Axis)
         contract = Contract(path.stem, direction, _tensors(said), dict(said.consts), axes, meaning,
-                            _statements(tree, direction))
+                            _statements(tree, direction), _rounded(tree, direction))
         found[contract.name] = contract
     return found
 
