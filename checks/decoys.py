@@ -29,7 +29,8 @@ def self_test(contract: Contract, inputs: Mapping, truth: gate.Truth, *, seed: i
     for part in truth.parts or [Part(tuple(truth.value), dict(inputs), {})]:
         noise = _honest_error(contract, part.inputs, truth, part.outputs)
         for name in part.outputs:
-            for decoy, wrong in _simple(part.inputs, truth.value[name], random):
+            percent = 10 if truth.stored else 1  # what is rounded on the way hides a percent
+            for decoy, wrong in _simple(part.inputs, truth.value[name], random, percent):
                 _note(verdicts, decoy, _verdict(judged, name, wrong, noise[name]))
         for decoy, outputs in _ignorant(contract, part.inputs, random):
             for name in part.outputs:
@@ -77,7 +78,7 @@ def _verdict(truth, name, wrong, noise) -> str:
     return "rejected" if gate.judge(truth, name, wrong)[0] else "ACCEPTED"
 
 
-def _simple(inputs, value, random) -> Iterator[tuple[str, np.ndarray]]:
+def _simple(inputs, value, random, percent) -> Iterator[tuple[str, np.ndarray]]:
     finite = np.nan_to_num(value, posinf=0, neginf=0)
     yield "zeros", np.zeros_like(value)
     yield "mean", np.full_like(value, finite.mean())
@@ -91,15 +92,16 @@ def _simple(inputs, value, random) -> Iterator[tuple[str, np.ndarray]]:
     for array in inputs.values():
         if isinstance(array, np.ndarray) and array.size == value.size and array.dtype.kind == "f":
             yield "copy of an input", array.reshape(value.shape)
-    yield from _damaged(value, random)
+    yield from _damaged(value, random, percent)
 
 
-def _damaged(value, random) -> Iterator[tuple[str, np.ndarray]]:
+def _damaged(value, random, percent) -> Iterator[tuple[str, np.ndarray]]:
     at = random.choice(np.flatnonzero(np.nan_to_num(value)) if value.any() else value.size)
     for what, number in (("one NaN", np.nan), ("one Inf", np.inf)):
         yield what, _with(value, at, number)
     yield "all NaN", np.full_like(value, np.nan)
-    yield "one element 1 % off", _with(value, at, 1.01 * value.reshape(-1)[at])
+    off = 1.01 if percent == 1 else 1.1
+    yield f"one element {percent} % off", _with(value, at, off * value.reshape(-1)[at])
     rows = measuring.rows(value)
     row, column = (int(random.integers(n)) for n in rows.shape)
     dropped = rows.copy()
