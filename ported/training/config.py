@@ -90,6 +90,8 @@ class Config:
     dtype: str = flag("auto", "of activations and parameters; auto: bfloat16 on cuda, else float32",
                       choices=("auto", *PRECISIONS))
     master: bool = flag(True, "with bfloat16: AdamW keeps float32 weights beside the rounded ones")
+    rounding: str = flag("nearest", "of bfloat16 weights after a step, without --master",
+                         choices=("nearest", "stochastic"))
     threads: int = flag(0, "threads of a kernel on the cpu; 0: one a core", least=0)
     use: str = flag("", "versions chosen by hand: layernorm_forward_02,gelu_forward_03")
     relock: bool = flag(False, "with --resume: choose kernels anew, not bit for bit", place=True)
@@ -132,6 +134,9 @@ class Config:
         if self.device == "cpu" and self.precision != "float32":
             found.append(("dtype", self.dtype, "float32, which is all that the cpu's kernels have; "
                           "--device cuda has the others"))
+        if self.rounding != "nearest" and (self.precision != "bfloat16" or self.master):
+            found.append(("rounding", self.rounding, "nearest: only bfloat16 weights without "
+                          "masters are rounded at random; --dtype bfloat16 --no-master has them"))
         if self.resume and self.init_from:
             found.append(("init_from", self.init_from, "nothing beside --resume"))
         return found

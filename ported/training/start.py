@@ -109,11 +109,14 @@ def program_of(config: Config, size: gpt2.Config) -> Program:
     B, T = config.micro, config.sequence_length
     adamw = {"beta1": config.beta1, "beta2": config.beta2, "eps": config.epsilon,
              "weight_decay": config.weight_decay}
+    optimizer = "adamw_master_update" if config.masters else "adamw_update"
+    if stochastic := config.rounding == "stochastic":
+        optimizer, adamw["seed"] = "adamw_stochastic_update", config.seed
     program = gpt2.gpt2(
         size, B, T, fuse=_words(config.fuse), recompute=_words(config.recompute),
         head_chunks=config.head_chunks or _chunks(B * T, config.device), master=config.masters,
-        consts={"adamw_master_update" if config.masters else "adamw_update": adamw,
-                "global_norm_update": {"max_norm": config.clip}})
+        stochastic=stochastic,
+        consts={optimizer: adamw, "global_norm_update": {"max_norm": config.clip}})
     norm = [step for step in program.passes["update"] if step.op == "global_norm_update"]
     update = [step for step in program.passes["update"] if step not in norm]
     moments = {name: Buffer(name, "F32", p.shape, "state", kind, p.offset)

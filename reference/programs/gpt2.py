@@ -129,6 +129,7 @@ def gpt2(
     head_chunks: int = 1,
     recompute: Iterable[str] = (),
     master: bool = False,
+    stochastic: bool = False,
     consts: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Program:
     """GPT-2's training, evaluation and sampling on batches of B sequences of T tokens.
@@ -141,6 +142,7 @@ def gpt2(
                  "gelu", "ln", "layer", or as "h.3.mlp.gelu.out", "h.[0-5].*".
     master       AdamW updates a float32 copy of the parameters, region "master" with members
                  `<parameter>.master`, of which the parameters are the rounded image.
+    stochastic   without masters: AdamW rounds narrow parameters up or down at random.
     consts       constants where not the contract's defaults: {"adamw_update": {"beta2": 0.99}}.
 
     Raises ProgramError for sizes that do not fit and names that do not exist.
@@ -151,13 +153,19 @@ def gpt2(
     consts = {op: dict(given) for op, given in (consts or {}).items()}
     builder = _declare(c, B, T, consts, master)
     program = builder.program
-    program.passes = _passes(builder, c, "adamw_master" if master else "adamw")
+    program.passes = _passes(builder, c, _optimizer(master, stochastic))
     program.results = {"forward": ("losses",), "evaluate": ("losses",), "sample": ("logits",),
                        "update": ("norm", "scale")}
     program = rewrites.recompute(program, recompute)
     program = rewrites.fuse(program, fuse)
     program = rewrites.chunk_head(program, head_chunks)
     return rewrites.prune(program).validate()
+
+
+def _optimizer(master: bool, stochastic: bool) -> str:
+    if master and stochastic:
+        raise ProgramError("found master and stochastic, expected one: masters are not rounded")
+    return "adamw_master" if master else "adamw_stochastic" if stochastic else "adamw"
 
 
 def _declare(c: Config, B: int, T: int, consts: dict, master: bool) -> Builder:
