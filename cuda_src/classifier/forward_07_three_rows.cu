@@ -5,7 +5,7 @@
 // the machine idle); maximum and sum in one pass; one barrier a row, not four.
 //
 //@ block  1024 640 768
-//@ grid   min(N, multiprocessors)
+//@ grid   min(ceil_div(N, 2), multiprocessors)
 //@ shared ceil_div(Vp, 8) * 32
 //@ needs  Vp <= 57344
 //@ dtype  F=bfloat16
@@ -20,10 +20,12 @@ constexpr float LOWEST = -0x1.fep127f;  // of bfloat16; finite, so that LOWEST -
 
 using Bits = Words<F>;
 
-// A row of this block, and the rows of the same block before and after; null where there is none.
+// A row of this block, and the rows of the same block before and after. `before` and `here` are
+// null where there is none; `after` is, unless `more`, any row, and is not read.
 struct Rows {
     F *before, *here;
     const F* after;
+    bool more;
 };
 
 // Columns c, c + 1, .. as float; minus infinity from `end` on.
@@ -92,8 +94,8 @@ __device__ inline void packets(Online& all, const Rows& rows, const Row& row, Bi
         if (steady || c < row.V) x = *spare;
         store_gradient<packed, steady>(rows.before + c, x, c, row);
     }
-    if (steady || (rows.after && c < row.V)) {
-        if (packed) copy_async_16(spare, rows.after + c);
+    if (steady || (rows.more && c < row.V)) {
+        if (packed) copy_async_16(spare, rows.after + c, rows.more);
         else *reinterpret_cast<Packet<F>*>(spare) = load_columns<false>(rows.after, c, row.V);
     }
     copy_async_commit();
@@ -105,7 +107,7 @@ __device__ inline void packets(Online& all, const Rows& rows, const Row& row, Bi
 template <bool packed>
 __device__ inline Online step(const Rows& rows, const Row& row, Bits* spare, const Bits* kept) {
     Online all = {LOWEST, 0.0f};
-    bool steady = packed && rows.before && rows.here && rows.after;
+    bool steady = packed && rows.before && rows.here;
     int k = 0, own = threadIdx.x, lanes = (own / 32 + 1) * 32;
     int whole = steady ? (row.V / SIZE - lanes + block) / block : 0;
 #pragma unroll 2
@@ -125,11 +127,12 @@ __device__ inline void walk(Bits* rooms, float* losses, F* logits, const int* ta
     int side = (Vp + SIZE - 1) / SIZE, apart = gridDim.x, odd = 0, target = 0;
     size_t away = (size_t)apart * Vp;
     Row row = {0.0f, 1.0f, 0.0f, dscale, V, Vp};
-    step<packed>({nullptr, nullptr, logits + (size_t)blockIdx.x * Vp}, row, rooms, rooms);
+    step<packed>({nullptr, nullptr, logits + (size_t)blockIdx.x * Vp, true}, row, rooms, rooms);
     for (int n = blockIdx.x; n - apart < N; n += apart, odd ^= 1) {
         F* here = logits + (size_t)n * Vp;
+        bool more = n + apart < N;
         Rows rows = {n < apart ? nullptr : here - away, n < N ? here : nullptr,
-                     n + apart < N ? here + away : nullptr};
+                     more ? here + away : logits, more};
         Bits *kept = rooms + odd * side, *spare = rooms + (odd ^ 1) * side;
         bool mine = rows.before && target / SIZE % block == threadIdx.x;
         float at_target = mine ? to_float(get<F>(spare[target / SIZE], target % SIZE)) : 0.0f;
