@@ -9,6 +9,7 @@ import pytest
 
 from checks import cases, gate, honest, known, runs
 from checks.launch import Stage
+from checks.training_run import content, learnable, run
 from ported import contract, device, source
 from ported.executor import Executor
 from ported.precision import rounded
@@ -267,3 +268,19 @@ def test_only_narrow_weights_without_masters_can_be_rounded_at_random(words):
         parse([*FLAGS, *words])
     with pytest.raises(ProgramError, match="found master and stochastic"):
         gpt2.gpt2("test", 1, 8, master=True, stochastic=True)
+
+
+def test_a_run_repeats_and_resumes_bit_for_bit(tmp_path):
+    flags = [*learnable(tmp_path), *FLAGS, *NARROW, "--no-master", "--steps", "4", "--keep", "0",
+             "--checkpoint-every", "2", "--sample-tokens", "0", "--eval-sequences", "1",
+             "--schedule", "constant"]
+    run(*flags)
+    (whole,) = (tmp_path / "runs").iterdir()
+    run(*flags, "--out", tmp_path / "again", "--steps", "2")
+    (begun,) = (tmp_path / "again").iterdir()
+    run("--resume", begun, "--steps", "4")
+    last = "checkpoints/step_00000004/model.safetensors"
+    assert content(begun)[last] == content(whole)[last]
+    run(*flags, "--out", tmp_path / "other", "--rounding", "nearest")
+    (other,) = (tmp_path / "other").iterdir()
+    assert content(other)[last] != content(whole)[last]
