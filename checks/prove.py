@@ -58,6 +58,7 @@ class Proof:
     seconds: float = 0.0
     identity: Mapping[str, str] = field(default_factory=dict)
     checks: Mapping[str, int] = field(default_factory=lambda: CHECKS)
+    concedes: tuple[str, ...] = ()
     reason: str = ""
     lost: bool = False  # the device answers no more: its process must end
 
@@ -73,7 +74,7 @@ class Proof:
                          "worst": float(f"{self.ledger.worst.get(name, 0.0):.3g}")}
                   for name, version in self.checks.items()}
         return {"verdict": self.verdict, "reason": self.reason, "precision": self.precision,
-                "tier": self.tier, "seed": self.seed,
+                "tier": self.tier, "seed": self.seed, "concedes": list(self.concedes),
                 "seconds": round(self.seconds, 2), "configurations": self.configurations,
                 "identity": dict(self.identity), "checks": checks, **self.ledger.as_dict(),
                 **({"lost": True} if self.lost else {})}
@@ -238,7 +239,8 @@ def prove(version: Version, contract: Contract, device, tier: str = "fast", seed
     start, ledger = time.monotonic(), Ledger(target=target)
     shapes, choices = Shapes(version, contract, device), version.configurations()
     proof = Proof(version.name, device.name, device.precision.name, tier, seed, ledger,
-                  len(choices), identity=device.identity, checks=checks_of(device))
+                  len(choices), identity=device.identity, checks=checks_of(device),
+                  concedes=version.concedes)
     trials = _Trials(version, contract, device, shapes, tiers.of(tier, device), seed, ledger, say)
     if not version.supports(device.precision, contract.roles):
         proof.reason = f"its dtype lines do not allow {device.precision.name}"

@@ -2,7 +2,8 @@
 
 Which elements depend on an element of an input is asked of the explicit function in float64, by
 moving that element. The kernel's NaN must reach all of them and nothing else, bit for bit: so the
-future does not reach the past, a row not its neighbour, a padding column nothing at all.
+future does not reach the past, a row not its neighbour, a padding column nothing at all. Of a
+version that concedes NaN, the second half is asked with a number in the NaN's place.
 """
 
 from collections.abc import Mapping
@@ -81,11 +82,19 @@ def spread(trial: Trial, first: Result) -> None:
             must, spared, infinite = reach(trial, name, at)
             found = _planted(trial, name, at, np.nan)
             for output, got in found.outputs.items():
-                wrong = (must[output] & ~np.isnan(got)) | (spared[output] & np.isnan(got))
+                wrong = must[output] & ~np.isnan(got)
+                _refuse(trial, first, wrong, got, f"{name}{list(at)} = NaN", output,
+                        np.full(got.shape, "NaN"))
+            number = np.nan
+            if "nan" in trial.subject.version.concedes:
+                number = float(trial.inputs[name][at]) * 2 + 1
+                found = _planted(trial, name, at, number)
+            for output, got in found.outputs.items():
+                wrong = spared[output] & np.isnan(got)
                 if trial.subject.claims("deterministic"):
                     wrong |= spared[output] & (got != first.outputs[output])
-                _refuse(trial, first, wrong, got, f"{name}{list(at)} = NaN",
-                        output, np.where(must[output], "NaN", "what it was"))
+                _refuse(trial, first, wrong, got, f"{name}{list(at)} = {number:g}", output,
+                        np.full(got.shape, "what it was"))
             found = _planted(trial, name, at, np.inf)
             for output, got in found.outputs.items():
                 _refuse(trial, first, infinite[output] & np.isfinite(got), got,

@@ -156,7 +156,8 @@ class Trial:
             base = None if lucky or not stock or name in starts else base
             with np.errstate(all="ignore"):
                 findings, ratio = gate.judge(truth or self.known.truth, name, got,
-                                             start=starts.get(name), stock=base)
+                                             start=starts.get(name), stock=base,
+                                             concedes=self.subject.version.concedes)
             findings = [f for f in findings if not (f.check == "stock" and f.ratio <= ROOM
                                                     or f.check == "bias" and lucky)]
             for check in checks:

@@ -15,10 +15,17 @@ KNOWN = {
     "inplace": "inplace dinp=dout", "dtype": "dtype F=bfloat16 R=float32 | all=float32",
     "flags": "flags -O3", "claims": "claims deterministic batch_invariant",
     "products": "products tf32", "reject": "reject CHECK: reason (wrong kernels only)",
+    "concedes": "concedes nan denormals chopped (what the hardware or a library does not keep)",
     "spills": "spills 12 (loads and stores of local memory in the machine code)",
 }
 CLAIMS = ("deterministic", "batch_invariant", "float32", "no_tf32", "no_atomics")
 DTYPES = {"float32": 4, "bfloat16": 2, "int32": 4}
+# What a version may say that it does not keep; the prover then asks for the rest.
+CONCESSIONS = {
+    "nan": "a NaN may reach more than it does in the mathematics (0 * NaN behind a mask)",
+    "denormals": "numbers below 2^-126 may be lost on the way",
+    "chopped": "tensor cores cut their float32 sums off, so that these lean toward zero",
+}
 PRODUCTS = ("float32", "tf32", "bfloat16")
 
 
@@ -130,6 +137,15 @@ class Directives:
         one = {word: self.expression(line, rest) for word in ("grid", "shared")
                for line, rest in self.lines(word)}
         return (Launch(function, block="block" if self.lines("block") else "1", **one),)
+
+    def concedes(self) -> tuple[str, ...]:
+        found = tuple(word for _, rest in self.lines("concedes") for word in rest.split())
+        for line, rest in self.lines("concedes"):
+            for word in rest.split():
+                if word not in CONCESSIONS:
+                    raise self.fail(line, f"concession '{word}'",
+                                    f"one of {', '.join(CONCESSIONS)}")
+        return found
 
     def claims(self) -> tuple[str, ...]:
         found = tuple(word for _, rest in self.lines("claims") for word in rest.split())

@@ -66,6 +66,7 @@ class Version:
     launches: tuple[Launch, ...]
     parameters: dict[str, tuple[Parameter, ...]]
     products: str = "float32"
+    concedes: tuple[str, ...] = ()
     reject: str | None = None
     text: str = field(default="", repr=False)
 
@@ -229,6 +230,7 @@ def read(path: Path, operation: str | None = None, direction: str | None = None)
         needs=tuple(directives.expression(line, rest) for line, rest in directives.lines("needs")),
         static=joined["static"], flags=joined["flags"], inplace=directives.inplace(),
         claims=directives.claims(), products=directives.products(), launches=launches,
+        concedes=directives.concedes(),
         parameters=parameters,
         reject=next((rest for _, rest in directives.lines("reject")), None), text=text)
 

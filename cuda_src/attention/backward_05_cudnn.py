@@ -5,6 +5,7 @@
 #@ needs  D % 8 == 0
 #@ needs  D <= 128
 #@ needs  T > 1
+#@ concedes nan denormals
 from functools import partial
 
 from ported.device.cudnn import Graphs, backward

@@ -7,6 +7,7 @@
 #@ needs  D <= 128
 #@ needs  T > 1
 #@ claims deterministic
+#@ concedes nan denormals
 from functools import partial
 
 from ported.device.cudnn import Graphs, backward

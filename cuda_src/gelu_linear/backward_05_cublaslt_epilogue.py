@@ -5,6 +5,7 @@
 #@ needs  C % 8 == 0
 #@ needs  O % 8 == 0
 #@ claims deterministic
+#@ concedes chopped denormals
 from ported.device.cublaslt import Matmuls
 from ported.device.own_parts import bias_add
 from ported.device.products import gelu_linear_backward, with_bias_gradient

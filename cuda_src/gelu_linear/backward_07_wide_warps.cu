@@ -12,6 +12,7 @@
 //@ scratch sums F32["SPLIT O C"]
 //@ dtype   F=bfloat16 P=bfloat16
 //@ claims  deterministic no_atomics
+//@ concedes chopped
 #include "../activation.cuh"
 #include "../linear/bias.cuh"
 #include "../linear/wide.cuh"

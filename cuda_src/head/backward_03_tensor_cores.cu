@@ -6,6 +6,7 @@
 //@ launch head_dweight grid=ceil_div(Vp,128)*ceil_div(C,128) block=256 shared=61440
 //@ dtype  F=bfloat16 P=bfloat16
 //@ claims deterministic no_atomics
+//@ concedes chopped
 #include "../product_mma.cuh"
 
 extern "C" __global__ void head_dinp(F* dinp, const F* dlogits, const P* weight, int N, int C,

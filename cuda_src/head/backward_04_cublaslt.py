@@ -4,6 +4,7 @@
 #@ needs  C % 8 == 0
 #@ needs  Vp % 8 == 0
 #@ claims deterministic
+#@ concedes chopped denormals
 from ported.device.cublaslt import Matmuls
 from ported.device.products import head_backward
 

@@ -7,6 +7,7 @@
 //@ block  128 256
 //@ dtype  F=bfloat16 P=bfloat16
 //@ claims deterministic no_atomics
+//@ concedes chopped
 #include "../linear/wide.cuh"
 
 extern "C" __global__ void __launch_bounds__(block) head_dinp(F* dinp, const F* dlogits,

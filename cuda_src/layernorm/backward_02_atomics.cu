@@ -6,6 +6,7 @@
 //@ grid    ceil_div(N, block / 32)
 //@ dtype   all=float32 | F=bfloat16 R=bfloat16 P=bfloat16
 //@ claims  batch_invariant
+//@ concedes denormals
 #include "rows.cuh"
 
 extern "C" __global__ void layernorm_backward(R* dinp, G* dweight, G* dbias, const F* dout,

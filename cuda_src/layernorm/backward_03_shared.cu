@@ -8,6 +8,7 @@
 //@ shared  2 * C * 4
 //@ dtype   all=float32 | F=bfloat16 R=bfloat16 P=bfloat16
 //@ claims  batch_invariant
+//@ concedes denormals
 #include "rows.cuh"
 
 extern "C" __global__ void layernorm_backward(R* dinp, G* dweight, G* dbias, const F* dout,

@@ -12,6 +12,7 @@
 //@ tune   SPLIT 4 16
 //@ dtype  F=bfloat16 P=bfloat16
 //@ claims deterministic no_atomics
+//@ concedes chopped
 #include "../product_mma.cuh"
 #include "bias.cuh"
 

@@ -13,6 +13,7 @@
 //@ scratch sums F32["SPLIT O C"]
 //@ dtype   F=bfloat16 P=bfloat16
 //@ claims  deterministic no_atomics
+//@ concedes chopped
 #include "bias.cuh"
 #include "wide.cuh"
 

@@ -14,6 +14,7 @@
 //@ tune   SPLIT 4 16
 //@ dtype  F=bfloat16 P=bfloat16
 //@ claims deterministic no_atomics
+//@ concedes chopped
 #include "../activation.cuh"
 #include "../linear/bias.cuh"
 #include "../product_mma.cuh"

@@ -34,6 +34,14 @@ def gelu_forward(axes, device):
     return Renamed(part, {"inp": "pre", "out": "act"})
 
 
+def gelu_after(axes, device):
+    """out = gelu(pre), [N, O]."""
+    idea = "04_hardware" if device.precision.name == "bfloat16" else "02_packets"
+    part = kernel(f"gelu/forward_{idea}.cu", contract.of("gelu_forward"),
+                  {"N": axes["N"], "C": axes["O"]}, device)
+    return Renamed(part, {"inp": "pre"})
+
+
 def gelu_backward(axes, device):
     """dpre = dout times the GELU's slope at pre, [N, O], into scratch."""
     part = kernel("gelu/backward_02_packets.cu", contract.of("gelu_backward"),

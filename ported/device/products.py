@@ -11,9 +11,9 @@ from ported.device.cublaslt import Matrix, Product
 Axes = Mapping[str, int]
 
 
-def linear_forward(axes: Axes) -> list[Product]:
+def linear_forward(axes: Axes, out: str = "out") -> list[Product]:
     """out = inp @ weight^T + bias, the bias added in the epilogue."""
-    return [Product(Matrix("out", "F", axes["N"], axes["O"]),
+    return [Product(Matrix(out, "F", axes["N"], axes["O"]),
                     Matrix("inp", "F", axes["N"], axes["C"]),
                     Matrix("weight", "P", axes["O"], axes["C"]).T, "BIAS", vector="bias")]
 
@@ -24,6 +24,11 @@ def linear_gelu_forward(axes: Axes) -> list[Product]:
                     Matrix("inp", "F", axes["N"], axes["C"]),
                     Matrix("weight", "P", axes["O"], axes["C"]).T, "GELU_AUX_BIAS", vector="bias",
                     aux="pre")]
+
+
+def linear_then_gelu(axes: Axes) -> list[Product]:
+    """pre = inp @ weight^T + bias; its GELU is made after."""
+    return linear_forward(axes, out="pre")
 
 
 def gelu_linear_forward(axes: Axes) -> list[Product]:

@@ -95,7 +95,8 @@ class Config:
     threads: int = flag(0, "threads of a kernel on the cpu; 0: one a core", least=0)
     use: str = flag("", "versions chosen by hand: layernorm_forward_02,gelu_forward_03")
     relock: bool = flag(False, "with --resume: choose kernels anew, not bit for bit", place=True)
-    fuse: str = flag("all", "fused operations: all, none, or names of reference.rewrites")
+    fuse: str = flag("auto", "fused operations: auto (those that pay on the device), all, none, or "
+                     "names of reference.rewrites")
     head_chunks: int = flag(0, "parts of the logits, one at a time; 0: by size", least=0)
     recompute: str = flag("none", "what backward computes again: gelu, ln, layer, or globs")
     plain: bool = flag(False, "wait after each step of the program, to name one that fails; slow",

@@ -17,6 +17,7 @@ from ported.training import checkpoint, hugging_face, log, weights
 from ported.training.config import Config
 from ported.training.errors import BadInput
 from ported.training.tensor_files import Tensors
+from reference import rewrites
 from reference.program import Buffer, Program
 from reference.programs import gpt2
 
@@ -113,7 +114,7 @@ def program_of(config: Config, size: gpt2.Config) -> Program:
     if stochastic := config.rounding == "stochastic":
         optimizer, adamw["seed"] = "adamw_stochastic_update", config.seed
     program = gpt2.gpt2(
-        size, B, T, fuse=_words(config.fuse), recompute=_words(config.recompute),
+        size, B, T, fuse=_fusions(config), recompute=_words(config.recompute),
         head_chunks=config.head_chunks or _chunks(B * T, config.device), master=config.masters,
         stochastic=stochastic,
         consts={optimizer: adamw, "global_norm_update": {"max_norm": config.clip}})
@@ -125,6 +126,16 @@ def program_of(config: Config, size: gpt2.Config) -> Program:
     return replace(program, buffers={**program.buffers, **moments},
                    passes={**program.passes, "norm": norm, "update": update},
                    results={**program.results, "norm": ("norm", "scale"), "update": ()}).validate()
+
+
+def _fusions(config: Config) -> str | tuple[str, ...]:
+    """On a GPU not GELU's slope in the product before it: the library's epilogue for it is refused
+    by the prover, and a kernel of its own behind the library's product is quicker than our own
+    product."""
+    if config.fuse != "auto":
+        return _words(config.fuse)
+    apart = ("gelu_linear_backward",) if config.device != "cpu" else ()
+    return tuple(name for name in rewrites.ALL if name not in apart)
 
 
 def _words(text: str) -> str | tuple[str, ...]:
