@@ -25,6 +25,7 @@ BELOW = {"V": "Vp", "T": "Tmax"}  # never larger than the axis named
 LIMITS = {"B": 5, "H": 6, "D": 80, "T": 140, "Tmax": 150, "S": 40}  # of a drawn axis; others: 300
 LARGEST = 300
 ELEMENTS = 1 << 17  # of the largest tensor of a case
+PIECE = 1 << 12  # rows of a large case that are computed at a time
 HUGE = 1 << 22  # elements from which families are made in float32
 WORK = 1 << 21  # product of all axes
 
@@ -263,6 +264,20 @@ def explicit(contract: Contract, inputs: Mapping) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in found.items()}
 
 
+def _in_pieces(contract: Contract, inputs: Mapping, sizes: Mapping) -> dict[str, np.ndarray]:
+    """`explicit`; of a large case some rows of the batch after the other, which do not meet in a
+    forward, since float64 would need many times the memory of the kernel."""
+    axis, most = ("B", 1) if "B" in sizes else ("N", PIECE)
+    count = sizes.get(axis, 0)
+    if sum(np.size(value) for value in inputs.values()) < HUGE or count <= most:
+        return explicit(contract, inputs)
+    split = {t.name for t in contract.inputs if t.axes[:1] == (axis,)}
+    found = [explicit(contract, {n: v[at:at + most] if n in split else v
+                                 for n, v in inputs.items()})
+             for at in range(0, count, most)]
+    return {n: np.concatenate([part[n] for part in found]) for n in found[0]}
+
+
 def _plain(case: Case, contract: Contract) -> dict:
     made = {t.name: _value(case, t, case.sizes) for t in contract.inputs}
     made |= {name: case.sizes[name] for name in contract.axis_arguments}
@@ -279,7 +294,7 @@ def draw(case: Case, contract: Contract) -> Drawn:
     if {t.name for t in forward.outputs} & {t.name for t in contract.inputs}:
         with np.errstate(all="ignore"):
             saved = {n: stored(case, forward.by_name[n], value)
-                     for n, value in explicit(forward, given).items()}
+                     for n, value in _in_pieces(forward, given, case.sizes).items()}
     known = {**given, **saved}
     inputs = {t.name: known[t.name] if t.name in known else _value(case, t, case.sizes)
               for t in contract.inputs}

@@ -35,7 +35,6 @@ SMALLEST = 2.0**-126  # normal number; below it nothing has a relative precision
 UNITS = storage.UNITS
 LARGEST = {"float32": rounding.LARGEST, "bfloat16": 3.3961775292304957e38}
 TINIEST = {"float32": 2.0**-150, "bfloat16": 2.0**-134}
-SAMPLES = 8
 PICKED = 8192  # elements that the bias is taken over
 EPSILON = 1e-300
 CHOPPED = 0.25  # ulp that sums cut off by tensor cores lean toward zero; seen on an H200: 0.2
@@ -97,7 +96,8 @@ class Truth:
         """What of a whole output is judged."""
         for part in self.parts:
             if output in part.outputs and part.kept:
-                return sampling.cut(array, self.contract.by_name[output].axes, part.kept)
+                axes = self.contract.by_name[output].axes
+                return sampling.cut(array, axes, part.kept, part.sizes)
         return array
 
 
@@ -192,8 +192,8 @@ def judge(truth: Truth, output: str, got: np.ndarray, *, start: np.ndarray | Non
     got, start, stock = (None if array is None else truth.cut(output, np.asarray(array))
                          for array in (got, start, stock))
     value, scale, bound = _bound(truth, output, start, dtype)
-    if "denormals" in concedes:
-        bound = np.where(bound > 0, bound + SMALLEST * truth.terms.get(output, 1.0), bound)
+    lost = 2 * SMALLEST * truth.terms.get(output, 1.0) if "denormals" in concedes else 0.0
+    bound = np.where(bound > 0, bound + lost, bound)  # an addition loses a term, and its sum
     if got.shape != value.shape:
         message = f"{output}: found shape {got.shape}, expected {value.shape}"
         return [Finding("class", output, message, np.inf)], np.inf
@@ -207,6 +207,8 @@ def judge(truth: Truth, output: str, got: np.ndarray, *, start: np.ndarray | Non
         judged = np.isfinite(value) & np.isfinite(got) & np.isfinite(bound)
         error = np.where(judged, error, 0.0)
         findings, ratio = _elements(output, got, value, bound, error)
+        judged &= (np.abs(error) > lost) | (lost == 0)
+        error = np.where(judged, error, 0.0)
         if truth.at_random(output, dtype):
             return findings + _luck(output, value, scale, error, judged, dtype), ratio
         if stock is not None:

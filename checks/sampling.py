@@ -7,7 +7,7 @@ independent axis is judged whole.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -18,30 +18,49 @@ from ported.contract import Contract
 
 ELEMENTS = 1 << 19  # that a case may have in all its tensors and still be judged whole
 FEWEST = 32  # slices kept of an axis: the edges, and the rest at random
+LEAST = 2  # slices kept where even FEWEST are more than WORK operations
+WORK = 1 << 28
 SMALL = 4  # size of every axis in the trial
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some outputs, the inputs that they follow from, and where they lie: axis -> indices."""
+    """Some outputs, the inputs that they follow from, and where they lie: axis -> indices, of so
+    many (`sizes`)."""
 
     outputs: tuple[str, ...]
     inputs: dict
     kept: dict[str, np.ndarray]
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
-def cut(array: np.ndarray, axes: tuple[str, ...], kept: Mapping[str, np.ndarray]) -> np.ndarray:
-    """`array` at the kept indices of its axes."""
+def factors(axis: str) -> list[str]:
+    """The axes that a product of axes, as 3*H*D, is made of."""
+    return [factor.strip() for factor in axis.split("*")]
+
+
+def cut(array: np.ndarray, axes: tuple[str, ...], kept: Mapping[str, np.ndarray],
+        sizes: Mapping[str, int]) -> np.ndarray:
+    """`array` at the kept indices of its axes, those inside products of axes too."""
     for position, axis in enumerate(axes):
-        if axis in kept:
-            array = np.take(array, kept[axis], position)
+        words = factors(axis)
+        if not set(words) & set(kept):
+            continue
+        shape = [int(word) if word.isdigit() else sizes[word] for word in words]
+        places = np.arange(int(np.prod(shape))).reshape(shape)
+        for place, word in enumerate(words):
+            if word in kept:
+                places = np.take(places, kept[word], place)
+        array = np.take(array, places.reshape(-1), position)
     return array
 
 
-def sliced(contract: Contract, inputs: Mapping, kept: Mapping[str, np.ndarray]) -> dict:
-    """The inputs at the kept indices."""
-    return {name: cut(value, contract.by_name[name].axes, kept)
-            if isinstance(value, np.ndarray) else value for name, value in inputs.items()}
+def sliced(contract: Contract, inputs: Mapping, kept: Mapping[str, np.ndarray],
+           sizes: Mapping[str, int]) -> dict:
+    """The inputs at the kept indices; an axis that is an argument has as many as are kept."""
+    found = {name: cut(value, contract.by_name[name].axes, kept, sizes)
+             if isinstance(value, np.ndarray) else value for name, value in inputs.items()}
+    return found | {axis: len(kept[axis]) for axis in contract.axis_arguments if axis in kept}
 
 
 @cache
@@ -57,16 +76,17 @@ def independent(name: str) -> dict[str, tuple[str, ...]]:
                                else random.uniform(0.5, 2, shape))
     whole = measuring.plain(contract, inputs)
     found: dict[str, tuple[str, ...]] = dict.fromkeys(whole, ())
-    for axis in set(contract.axes) - set(contract.axis_arguments):
+    for axis in contract.axes:
         kept = {axis: np.array([0, 2])}
         try:
-            part = measuring.plain(contract, sliced(contract, inputs, kept))
+            part = measuring.plain(contract, sliced(contract, inputs, kept, sizes))
         except (RuntimeError, IndexError, ValueError):
             continue
         for output, value in whole.items():
             axes = contract.by_name[output].axes
-            expected = cut(value, axes, kept)
-            if axis in axes and expected.shape == part[output].shape and np.allclose(
+            expected = cut(value, axes, kept, sizes)
+            inside = any(axis in factors(place) for place in axes)
+            if inside and expected.shape == part[output].shape and np.allclose(
                     expected, part[output], 1e-12, 0):
                 found[output] += (axis,)
     return found
@@ -102,8 +122,19 @@ def parts(contract: Contract, inputs: Mapping, seed: int, limit: int = ELEMENTS)
             keep = max(int(now[axis] / over), FEWEST)
             if over > 1 and keep < now[axis]:
                 kept[axis] = _indices(now[axis], keep, random)
-        found.append(Part(tuple(outputs), sliced(contract, inputs, kept), kept))
+        _within_work(contract, sizes, axes, kept, random)
+        found.append(Part(tuple(outputs), sliced(contract, inputs, kept, sizes), kept, sizes))
     return found
+
+
+def _within_work(contract: Contract, sizes, axes, kept: dict, random) -> None:
+    """Fewer slices still, where the explicit file states more than WORK operations."""
+    for axis in axes:
+        now = {**sizes, **{a: len(index) for a, index in kept.items()}}
+        over = (contract.stated("FLOPS", now) or 0) / WORK
+        keep = max(int(now[axis] / max(over, 1)), LEAST)
+        if keep < now[axis]:
+            kept[axis] = _indices(sizes[axis], keep, random)
 
 
 def sizes_of(contract: Contract, inputs: Mapping) -> dict[str, int]:
@@ -115,9 +146,9 @@ def sizes_of(contract: Contract, inputs: Mapping) -> dict[str, int]:
                 sizes[axis] = size
     for tensor in contract.inputs:  # 3*H*D: what is left once its other factors are known
         for axis, size in zip(tensor.axes, np.shape(inputs[tensor.name]), strict=True):
-            factors = [factor.strip() for factor in axis.split("*")]
-            unknown = [f for f in factors if not f.isdigit() and f not in sizes]
+            words = factors(axis)
+            unknown = [word for word in words if not word.isdigit() and word not in sizes]
             if len(unknown) == 1:
-                known = [int(f) if f.isdigit() else sizes[f] for f in factors if f != unknown[0]]
+                known = [int(w) if w.isdigit() else sizes[w] for w in words if w != unknown[0]]
                 sizes[unknown[0]] = size // int(np.prod(known))
     return sizes

@@ -283,7 +283,7 @@ def test_large_cases_are_judged_at_edges_and_at_random():
 def test_independent_axes_are_found_by_trying():
     assert set(sampling.independent("linear_backward")["dweight"]) == {"O", "C"}
     assert sampling.independent("layernorm_forward")["out"] == ("N",)
-    assert sampling.independent("attention_backward")["dqkv"] == ("B",)
+    assert set(sampling.independent("attention_backward")["dqkv"]) == {"B", "H"}
     assert sampling.independent("global_norm_update")["norm"] == ()
 
 

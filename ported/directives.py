@@ -22,7 +22,7 @@ CLAIMS = ("deterministic", "batch_invariant", "float32", "no_tf32", "no_atomics"
 DTYPES = {"float32": 4, "bfloat16": 2, "int32": 4}
 # What a version may say that it does not keep; the prover then asks for the rest.
 CONCESSIONS = {
-    "nan": "a NaN may reach more than it does in the mathematics (0 * NaN behind a mask)",
+    "nan": "a NaN may reach more, an infinity less, than in the mathematics (0 * NaN; clamping)",
     "denormals": "numbers below 2^-126 may be lost on the way",
     "chopped": "tensor cores cut their float32 sums off, so that these lean toward zero",
 }

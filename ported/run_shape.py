@@ -1,22 +1,26 @@
 """The run-shape proof: every chosen kernel at exactly the run's shapes, before anything trains.
 
-Poison, accumulate, guards and gate, about a second a kernel, all kernels in one process of the
-prover. That process needs torch, so the trainer starts it as a subprocess, and only for kernels
-whose proof is not kept in the user's cache directory under the same meaning, shapes, parameters,
-constants, compiler, instruction set and threads.
+Poison, accumulate, guards and gate, about a second a kernel at a processor's shapes. The prover
+needs torch, so the trainer starts it as a process of its own (for a GPU several, which share the
+kernels), and only for kernels whose proof is not kept in the user's cache directory under the same
+meaning, shapes, parameters, constants, compiler, instruction set and threads.
 """
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ported.contract import ROOT, Contract
 from ported.device.cpu import cache_directory
 from ported.evidence import Choice, EvidenceError, current_checks, meaning, store
+
+CORES, MEMORY = 4, 12 << 30  # of the host, that one process of the prover may want for a GPU's run
 
 
 def _request(key: str, choice: Choice, axes: Mapping[str, int], consts: Mapping[str, float],
@@ -60,10 +64,31 @@ def ensure(steps: Mapping[str, tuple[Choice, Mapping[str, int], Mapping[str, flo
 
 
 def _prove(requests: list[dict], device) -> list[dict]:
+    """One result a request, in order. A device beside the processor leaves its cores to the truth:
+    several processes of the prover share the requests."""
+    groups = [requests[k::count] for count in [_processes(device)] for k in range(count)]
+    with ThreadPoolExecutor(len(groups)) as pool:
+        found = list(pool.map(lambda group: _in_a_process(group, device), groups))
+    return [found[k % len(groups)][k // len(groups)] for k in range(len(requests))]
+
+
+def _processes(device) -> int:
+    """As many as there are CORES and MEMORY for each; on the cpu device one, whose kernels take all
+    cores."""
+    if device.threads > 1 or device.name == "cpu":
+        return 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min((os.cpu_count() or 1) // CORES, memory // MEMORY))
+
+
+def _in_a_process(requests: list[dict], device) -> list[dict]:
     """Runs the prover on `requests` in a process of its own; one result each, in order."""
+    if not requests:
+        return []
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder) / "requests.json", Path(folder) / "results.json"
-        asked.write_text(json.dumps({"threads": device.threads, "requests": requests}))
+        threads = device.threads if device.name == "cpu" else CORES
+        asked.write_text(json.dumps({"threads": threads, "requests": requests}))
         command = [sys.executable, "-m", "checks.run_shape", str(asked), str(answered)]
         process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if process.returncode or not answered.is_file():

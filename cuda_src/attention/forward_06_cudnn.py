@@ -5,7 +5,7 @@
 #@ needs  D % 8 == 0
 #@ needs  D <= 128
 #@ claims deterministic
-#@ concedes nan denormals
+#@ concedes nan denormals chopped
 from ported.device.cudnn import Graphs, forward
 
 vendor = Graphs("attention_forward", forward)
