@@ -7,9 +7,10 @@ from checks.fake_driver.record import WAITS, after, passed, recorded, run
 from checks.training_run import learnable
 
 BEGIN = """
+import functools
 import train
 from checks import training_run
-train.start.kernels_for = training_run.unproved
+train.start.kernels_for = functools.partial(training_run.unproved, own=True)
 flags = {flags!r} + ["--device", "cuda", "--batch", "2", "--steps", "4", "--eval-every", "0",
                      "--eval-sequences", "2", "--sample-tokens", "0", "--checkpoint-every", "2"]
 """
@@ -95,7 +96,9 @@ def test_no_gpu_is_told_plainly(tmp_path):
 def test_a_profile_is_made(tmp_path):
     found, _ = passed(script(tmp_path, """
 import contextlib, io, json
-from checks import profiling
+import functools
+from checks import profiling, training_run
+training_run.unproved = functools.partial(training_run.unproved, own=True)
 from ported import bench_cuda
 from ported.bench import Ceilings
 bench_cuda.ceilings = lambda device: Ceilings(4e12, 7e14)

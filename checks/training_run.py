@@ -82,23 +82,26 @@ def content(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in paths}
 
 
-def unproved(program, device, begun, say):
+def unproved(program, device, begun, say, own=False):
     """In place of ported.training.start.kernels_for: what evidence chooses; where something has no
     proof, of each operation the versions named by --use, else the fastest by any timing there is,
-    else the first."""
+    else the first. `own`: our own kernels only, for where the vendors' libraries are not."""
     from ported import evidence, source
     from ported.executor import contracts_of, wanted
 
     contracts = contracts_of(program)
-    versions = source.read_all(language=device.language)
+    versions = {name: v for name, v in source.read_all(language=device.language).items()
+                if not (own and v.language == "py")}
     if begun.lock:
         chosen = {key: evidence.Choice(versions[entry["version"]], entry["parameters"])
                   for key, entry in begun.lock["kernels"].items()}
         return chosen, begun.lock
     needs, use = wanted(program, contracts), [n for n in begun.config.use.split(",") if n]
     try:
-        chosen = evidence.choose(needs, contracts, device, use)
+        chosen = {} if own else evidence.choose(needs, contracts, device, use)
     except evidence.EvidenceError:
+        chosen = {}
+    if not chosen:
         forced = {versions[name].contract_name: versions[name] for name in use}
         chosen = {key: _unproved(forced, versions, contracts[name], axes, device)
                   for key, (name, axes, *_) in needs.items()}
