@@ -152,7 +152,8 @@ def cuda_table(architecture: str, precision: str, contracts, versions) -> str:
         rows.append(line([f"`{name}`", idea_of(version), there[name].state, emulated, error,
                           *cuda_cells(timings[name])]))
     said = circumstances([t for t in timings.values() if t], there)
-    return "\n".join([f"**{precision}, {architecture}**: {said}\n", *CUDA_HEAD, *rows])
+    return "\n".join([f"**{precision}, {architecture}**: {said}\n", "<details><summary>the table"
+                      "</summary>\n", *CUDA_HEAD, *rows, "\n</details>"])
 
 
 def circumstances(timings: list[dict], there: Mapping[str, Found]) -> str:

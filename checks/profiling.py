@@ -148,7 +148,7 @@ def draw(path: Path, groups: list[dict], title: str) -> Path:
                       height=0.4, color=colour, label=f"floor: {kind}")
     axes.set_yticks(places, [f"{one['version']} x {one['steps']}" for one in groups], fontsize=8)
     axes.set_xlabel("milliseconds in one step")
-    axes.set_title(title, loc="left", fontsize=10, color=INK)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9, color=INK)  # over the names' column too
     axes.legend(loc="lower right", fontsize=8, edgecolor="none")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
