@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from checks.cases import BELOW
 from checks.shapes import HOME, SPINE
 from ported import expressions
 from ported.source import Version
@@ -58,7 +59,8 @@ def of(name: str, device) -> Tier:
 def cost(version: Version, sizes: Mapping[str, int], values: Mapping[str, int]) -> int:
     """Of one launch of every function of `version`: see the head of this file. `values`: tuned
     parameters and what the device says."""
-    work = int(np.prod([float(size) for size in sizes.values()]))
+    apart = [size for axis, size in sizes.items() if BELOW.get(axis) not in sizes]
+    work = int(np.prod([float(size) for size in apart]))  # V within Vp, T within Tmax: one axis
     if "H" in sizes:
         work *= sizes["T"]  # each position meets those before it
     integers = {**sizes, **values}
