@@ -6,6 +6,7 @@ a race says `// <- other`.
 """
 
 import re
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ported import contract, device, precision, source
 from ported.binding import product
 from ported.device import cuda_code
 from ported.device.emulated import FLAVOURS, EmulationFault
+from ported.device.emulation import build
 
 HERE = Path(__file__).resolve().parent / "fixtures" / "emulation"
 PLANTED = sorted(path.stem for path in HERE.glob("*.cu") if "// <- " in path.read_text())
@@ -222,6 +224,16 @@ def test_a_library_is_compiled_once(monkeypatch):
     run(opened("fast"), read("missing_barrier"), 2)
     monkeypatch.setattr("ported.device.emulation.build._run", None)  # would fail if called
     run(device.open("emulated"), read("missing_barrier"), 2)
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_lines_of_a_library_in_the_cache_name_no_folder_of_its_checkout(checked):
+    version = read("missing_barrier")
+    library = build.library(version, precision.of("float32"), {}, checked)
+    lines = subprocess.run(["readelf", "--debug-dump=line", library], capture_output=True,
+                           text=True, check=True).stdout
+    assert build.OWN in lines and build.SOURCE in lines
+    assert str(build.HERE) not in lines and str(version.path.parent) not in lines
 
 
 def test_missing_headers_are_asked_for(monkeypatch):

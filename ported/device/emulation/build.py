@@ -32,10 +32,17 @@ CHECKED = ("-fsanitize=thread", "-fsanitize=bounds,alignment", "--param",
            "tsan-instrument-func-entry-exit=0")
 # Shared variables have sections of their own (emulated.h); gathered, they are a block's shared
 # memory. Where accesses are checked, GAP bytes lie behind each, so that an overrun meets nobody.
+# Where a fault says that its lines stand. Names of a checkout's folders would lie in libraries that
+# another checkout finds in the cache.
+OWN, SOURCE, SHARED = "/emulation", "/version", "/cuda_src"
 FRAGMENT = """SECTIONS { .emulated_shared : ALIGN(128) {
 PROVIDE_HIDDEN(emulated_shared_begin = .); %s
 PROVIDE_HIDDEN(emulated_shared_end = .); } } INSERT AFTER .data;"""
 GAP, MOST_VARIABLES = 64, 128
+
+
+def _named(folder: Path, name: str) -> str:
+    return f"-ffile-prefix-map={folder}={name}"
 
 
 @functools.cache
@@ -107,8 +114,8 @@ def _prepared_header(checked: bool) -> Path:
     flags = [*KERNEL, *(CHECKED if checked else ())]
 
     def make(path: Path) -> None:
-        _run([compiler()[0], *flags, *options, "-x", "c++-header", str(HERE / "emulated.h"), "-o",
-              str(path)], "emulated.h")
+        _run([compiler()[0], *flags, *options, _named(HERE, OWN), "-x", "c++-header",
+              str(HERE / "emulated.h"), "-o", str(path)], "emulated.h")
     return _cached("headers-{}/emulated.h.gch", [digest, *flags], make).parent
 
 
@@ -132,8 +139,10 @@ def library(version: Version, precision: Precision, values: Mapping[str, int],
         unit.write_text(f'{text}#include "{version.path.resolve()}"\n{entries}\n')
         fragment = path.with_suffix(".ld")
         fragment.write_text(_fragment(checked))
+        folder = version.path.resolve().parent
+        named = [_named(HERE, OWN), _named(cuda_code.COMMON, SHARED), _named(folder, SOURCE)]
         compiling = [compiler()[0], *flags, f"-I{_prepared_header(checked)}", *options,
-                     f"-I{version.path.resolve().parent}", "-include", "emulated.h", str(unit)]
+                     f"-I{folder}", *named, "-include", "emulated.h", str(unit)]
         # Libraries by name, or -fsanitize=thread would bring its own.
         linking = ["-shared", str(engine), f"-Wl,-rpath,{engine.parent}", f"-Wl,-T,{fragment}",
                    "-nodefaultlibs", "-lstdc++", "-lm", "-lgcc_s", "-lgcc", "-lc"]

@@ -75,7 +75,7 @@ def _lines(library: str, image: int, places: list[int]) -> list[tuple[str, int]]
     found = []
     for line in result.stdout.splitlines():
         file, _, number = line.partition(" (")[0].rpartition(":")
-        inside = Path(file).is_relative_to(build.HERE)
+        inside = Path(file).is_relative_to(build.OWN)
         if number.isdigit() and not inside and not file.endswith(("/built.cpp", "??")):
             found.append((file, int(number)))
     return found
@@ -97,7 +97,8 @@ def last(version: Version, launch: str, library: Path) -> EmulationFault:
     other = f"{_place(chains[1])} (block {record.other_block}, thread {record.other_thread})"
     text = text.replace("{at}", _place(chains[0])).replace("{other}", other)
     path = version.path.resolve()
-    lines = tuple(next((line for file, line in chain if Path(file).resolve() == path), 0)
+    own = f"{build.SOURCE}/{path.name}"
+    lines = tuple(next((line for file, line in chain if file == own), 0)
                   for chain in chains[: 1 + bool(record.other_places)])
     kind = record.kind.decode()
     where = f"{path.name}: {launch}"
