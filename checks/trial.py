@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,6 +33,14 @@ class Fault:
     parameters: dict = field(default_factory=dict)
 
 
+class Judged(NamedTuple):
+    """The worst error over its bound of an output, and where."""
+
+    worst: float
+    case: str
+    parameters: dict
+
+
 ANY = "*"  # as a target: the first refusal, whichever check's
 
 
@@ -49,6 +58,8 @@ class Ledger:
 
     examples: Counter = field(default_factory=Counter)
     worst: dict[str, float] = field(default_factory=dict)
+    # By check, output and family.
+    errors: dict[tuple[str, str, str], Judged] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     refused: Counter = field(default_factory=Counter)
     not_run: Counter = field(default_factory=Counter)
@@ -58,6 +69,13 @@ class Ledger:
     def ran(self, check: str, worst: float = 0.0) -> None:
         self.examples[check] += 1
         self.worst[check] = max(self.worst.get(check, 0.0), worst)
+
+    def judged(self, check: str, output: str, case: Case, ratio: float,
+               parameters: Mapping[str, int]) -> None:
+        """An error over its bound, kept where it is the worst of its check, output and family."""
+        key = (check, output, case.family)
+        if key not in self.errors or ratio > self.errors[key].worst:
+            self.errors[key] = Judged(ratio, str(case), dict(parameters))
 
     def refuse(self, fault: Fault) -> None:
         self.refused[fault.check] += 1
@@ -69,6 +87,11 @@ class Ledger:
     def as_dict(self) -> dict:
         return {"faults": [asdict(fault) for fault in self.faults], "refused": dict(self.refused),
                 "not_run": dict(self.not_run)}
+
+    def errors_as_list(self) -> list[dict]:
+        """As JSON: the worst error over its bound by check, output and family."""
+        return [{"check": check, "output": output, "family": family, **judged._asdict()}
+                for (check, output, family), judged in self.errors.items()]
 
 
 class Subject:
@@ -162,6 +185,7 @@ class Trial:
                                                     or f.check == "bias" and lucky)]
             for check in checks:
                 self.ledger.ran(check, ratio)
+                self.ledger.judged(check, name, self.case, ratio, self.subject.parameters)
                 for finding in findings[:1]:
                     accepted = False
                     self.refuse(check, name, f"{what}{finding.check}: {finding.message}",

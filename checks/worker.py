@@ -66,7 +66,8 @@ class Worker:
         not fit its contract).
 
         job: `path` of the version file, and as wished `operation`, `direction` (outside the
-        tree), `device`, `dtype`, `threads`, `tier`, `seed`, `case`, `target`, `shrink`.
+        tree), `device`, `dtype`, `threads`, `tier`, `seed`, `case`, `target`, `shrink`;
+        `errors`: the worst error over its bound of each check, output and family too.
         """
         if self._process is None or self._process.poll() is not None:
             self._end()
@@ -135,7 +136,9 @@ def _judge(job: dict, say, cache: dict) -> dict:
     version = source.read(Path(job["path"]), job.get("operation"), job.get("direction"))
     contract = contracts.of(version.contract_name)
     wanted = {name: job[name] for name in WISHES if name in job}
-    return prove.prove(version, contract, cache[key], say=say, **wanted).as_dict()
+    proof = prove.prove(version, contract, cache[key], say=say, **wanted)
+    more = {"errors": proof.ledger.errors_as_list()} if job.get("errors") else {}
+    return proof.as_dict() | more
 
 
 def main(answers: int, status: str) -> None:
