@@ -200,8 +200,10 @@ def _idea(text: str, path: Path) -> str:
     return " ".join(prose).strip()
 
 
-def read(path: Path, operation: str | None = None, direction: str | None = None) -> Version:
-    """The version in one file. Outside the tree `operation` and `direction` name its contract.
+def read(path: Path, operation: str | None = None, direction: str | None = None,
+         directives: str = "") -> Version:
+    """The version in one file. Outside the tree `operation` and `direction` name its contract, and
+    `directives` holds lines that count as if they stood at its end.
 
     Raises SourceError for an unknown directive, a wrong value, a missing function or a file name
     that is not DIRECTION_NN_idea.c (.cu, .py).
@@ -213,7 +215,7 @@ def read(path: Path, operation: str | None = None, direction: str | None = None)
                           f"with a direction of {', '.join(DIRECTIONS)}, as in forward_07_packed.c")
     direction = direction or shape.group(1)
     operation = operation or path.parent.name
-    text = path.read_text()
+    text = "\n".join(filter(None, [path.read_text(), directives]))
     directives = Directives(path, text)
     launches = directives.launches(f"{operation}_{direction}")
     functions = dict.fromkeys(launch.function for launch in launches)
