@@ -67,7 +67,9 @@ class Worker:
 
         job: `path` of the version file, and as wished `operation`, `direction` (outside the
         tree), `device`, `dtype`, `threads`, `tier`, `seed`, `case`, `target`, `shrink`;
-        `errors`: the worst error over its bound of each check, output and family too.
+        `errors`: the worst error over its bound of each check, output and family too;
+        `directives`: lines that count as the file's. With `picture` it is not a proof: see
+        verify_picture.of.
         """
         if self._process is None or self._process.poll() is not None:
             self._end()
@@ -124,7 +126,7 @@ def _unjudged(verdict: str, message: str, case: str = "", seconds: float = 0.0) 
 
 
 def _judge(job: dict, say, cache: dict) -> dict:
-    from checks import prove
+    from checks import prove, verify_picture
     from ported import contract as contracts
     from ported import device as devices
     from ported import source
@@ -133,7 +135,10 @@ def _judge(job: dict, say, cache: dict) -> dict:
     if key not in cache:
         threads = {"threads": key[2]} if key[2] and key[0] == "cpu" else {}
         cache[key] = devices.open(key[0], precision=key[1], **threads)
-    version = source.read(Path(job["path"]), job.get("operation"), job.get("direction"))
+    version = source.read(Path(job["path"]), job.get("operation"), job.get("direction"),
+                          job.get("directives", ""))
+    if "picture" in job:
+        return {"picture": verify_picture.of(version, cache[key], job["picture"])}
     contract = contracts.of(version.contract_name)
     wanted = {name: job[name] for name in WISHES if name in job}
     proof = prove.prove(version, contract, cache[key], say=say, **wanted)
