@@ -82,6 +82,19 @@ template <class T> __device__ inline void store_packet_once(T* to, const Packet<
     __stcs(reinterpret_cast<int4*>(to), reinterpret_cast<const int4&>(packet));
 }
 
+// 16 bytes past the first-level cache, the 256 around them into the L2 at once: for what is read
+// once, in order.
+#ifdef EMULATED
+inline int4 load_past(const int4* from) { return __ldcs(from); }
+#else
+__device__ inline int4 load_past(const int4* from) {
+    int4 bits;
+    asm volatile("ld.global.L1::no_allocate.L2::256B.v4.s32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(bits.x), "=r"(bits.y), "=r"(bits.z), "=r"(bits.w) : "l"(from));
+    return bits;
+}
+#endif
+
 // Sums and maxima over the 32 lanes of a warp; every lane gets the result. A butterfly: the order
 // of additions is the same in every lane and every run.
 __device__ inline float warp_sum(float x) {
