@@ -60,5 +60,7 @@ def of_the_file(subject: Subject) -> None:
     """The checks that look at the compiled file."""
     if subject.device.language == "c":
         return
+    subject.phase = "artifact"
     subject.say("artifact")
     artifact.examine(subject)
+    subject.phase = "launch"

@@ -141,6 +141,7 @@ def _self_tests(subject: Subject, shapes: Shapes, seed: int) -> None:
         family = ("unit", "unit", "tiny", "outlier", "sorted")[number % 5]
         case = shapes._case(places[number % len(places)], seed + number, family)
         subject.say(f"self_test {case}")
+        subject.phase = "self_test"
         found = laws.self_test(subject.contract, case)
         subject.ledger.ran("self_test")
         for decoy, verdict in found.items():
@@ -150,6 +151,7 @@ def _self_tests(subject: Subject, shapes: Shapes, seed: int) -> None:
                                             f"'{decoy}'", float("inf"), str(case)))
         if number and all("rejected" in seen for seen in verdicts.values()):
             break
+    subject.phase = "launch"
     never = sorted(d for d, seen in verdicts.items() if seen == {"vacuous"})
     if never:
         subject.ledger.not_run[f"self_test: vacuous in every case: {', '.join(never)}"] += 1

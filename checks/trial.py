@@ -1,5 +1,6 @@
 """One version at one case: launched under watch, judged by the gate, every refusal written down."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -65,6 +66,15 @@ class Ledger:
     not_run: Counter = field(default_factory=Counter)
     target: str | None = None  # ends the proof as soon as this check refuses
     declined: str = ""  # why the device does not run the version at some shape
+    seconds: Counter = field(default_factory=Counter)  # by phase
+    _entered: tuple[str, float] | None = None
+
+    def enter(self, phase: str) -> None:
+        """The time since the last call belongs to the phase entered then."""
+        now = time.monotonic()
+        if self._entered is not None:
+            self.seconds[self._entered[0]] += now - self._entered[1]
+        self._entered = phase, now
 
     def ran(self, check: str, worst: float = 0.0) -> None:
         self.examples[check] += 1
@@ -103,8 +113,18 @@ class Subject:
         self.version, self.contract, self.device = version, contract, device
         self.parameters, self.ledger, self.say = dict(parameters), ledger, say
         self.tier = tier
-        self.phase = "launch"  # the check that runs now, for the place of a crash
+        self.phase = "launch"
         self._stages: dict[tuple, Stage] = {}
+
+    @property
+    def phase(self) -> str:
+        """The check that runs now: for the place of a crash, and for its seconds."""
+        return self._phase
+
+    @phase.setter
+    def phase(self, name: str) -> None:
+        self._phase = name
+        self.ledger.enter(name)
 
     def claims(self, word: str) -> bool:
         return word in self.version.claims

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 WISHES = ("tier", "seed", "case", "target", "shrink")
@@ -24,8 +25,11 @@ ROOT = Path(__file__).resolve().parent.parent
 class Worker:
     """A process that proves. Used as a context; `prove` never raises for what a kernel does."""
 
-    def __init__(self, threads: int | None = None):
-        self.threads = threads
+    def __init__(self, threads: int | None = None, root: Path = ROOT,
+                 environment: Mapping[str, str] | None = None):
+        """`root`: the checkout that judges; `environment`: added to this process's."""
+        self.threads, self.root = threads, root
+        self.environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen | None = None
         self._folder = tempfile.TemporaryDirectory()
         self._status = Path(self._folder.name) / "status"
@@ -55,9 +59,9 @@ class Worker:
         self._answers, writing = os.pipe()
         command = [sys.executable, "-m", "checks.worker", str(writing), str(self._status)]
         with open(self._errors, "wb") as errors:
-            self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE,
-                                             stdout=subprocess.DEVNULL, stderr=errors,
-                                             pass_fds=(writing,))
+            self._process = subprocess.Popen(command, cwd=self.root, env=self.environment,
+                                             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                             stderr=errors, pass_fds=(writing,))
         os.close(writing)
 
     def prove(self, job: dict, timeout: float = 300.0) -> dict:
@@ -67,9 +71,9 @@ class Worker:
 
         job: `path` of the version file, and as wished `operation`, `direction` (outside the
         tree), `device`, `dtype`, `threads`, `tier`, `seed`, `case`, `target`, `shrink`;
-        `errors`: the worst error over its bound of each check, output and family too;
-        `directives`: lines that count as the file's. With `picture` it is not a proof: see
-        verify_picture.of.
+        `errors`: the worst error over its bound of each check, output and family too; `timed`:
+        the seconds of each phase; `directives`: lines that count as the file's. With `trace` or
+        `picture` it is not a proof: see witness.trace, verify_picture.of.
         """
         if self._process is None or self._process.poll() is not None:
             self._end()
@@ -126,7 +130,7 @@ def _unjudged(verdict: str, message: str, case: str = "", seconds: float = 0.0) 
 
 
 def _judge(job: dict, say, cache: dict) -> dict:
-    from checks import prove, verify_picture
+    from checks import prove, verify_picture, witness
     from ported import contract as contracts
     from ported import device as devices
     from ported import source
@@ -139,10 +143,15 @@ def _judge(job: dict, say, cache: dict) -> dict:
                           job.get("directives", ""))
     if "picture" in job:
         return {"picture": verify_picture.of(version, cache[key], job["picture"])}
+    if "trace" in job:
+        return witness.trace(version, job, say)
     contract = contracts.of(version.contract_name)
     wanted = {name: job[name] for name in WISHES if name in job}
     proof = prove.prove(version, contract, cache[key], say=say, **wanted)
     more = {"errors": proof.ledger.errors_as_list()} if job.get("errors") else {}
+    if job.get("timed"):
+        proof.ledger.enter("")
+        more["phases"] = {phase: round(s, 3) for phase, s in proof.ledger.seconds.items()}
     return proof.as_dict() | more
 
 

@@ -1,0 +1,257 @@
+"""Judges one mutant at a time: witness, proof by all checks, and what follows from the two.
+
+A court has a copy of the checkout of its own, in which it applies patches, and two processes: one
+that runs originals (in a copy that nobody patches) and one that runs mutants. What was judged is
+kept in the user's cache, addressed by everything that it depends on, so that a judgement is
+repeated only where something changed: the patched file, the original, or the prover.
+"""
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from checks import mutants, refusals, witness
+from checks.mutants import Mutant, NotApplied
+from checks.prove import CHECKS, CUDA_CHECKS
+from checks.trial import ANY
+from checks.worker import Worker
+from ported import contract as contracts
+from ported import source
+from ported.contract import ROOT
+from ported.device import cpu
+from ported.precision import PRECISIONS
+from ported.source import SourceError
+
+STATES = ("survived", "crashed", "timed-out", "error", "not-applied", "not-compiled",
+          "refused without a witness", "equivalent", "killed-by", "not run here")
+TIMEOUT = 240.0  # seconds for a proof by all checks; the fast tier is to take 30
+ALL = {**CHECKS, **CUDA_CHECKS}
+PROVER = ("checks", "ported", "reference", "cuda_src/common.cuh")
+OUTSIDE = re.compile(r"test_|mutants|matrix|court|kill_page|witness|guards|bench|compare|docs|"
+                     r"ladder|report|profiling|training|stock_runs|refusals|golden|command|select")
+
+
+@cache
+def prover(root: Path = ROOT) -> str:
+    """A digest of what a proof is made of: the prover's and the devices' code, the contracts."""
+    digest = hashlib.sha256(json.dumps(ALL).encode())
+    for folder in ("checks", "ported", "ported/device", "ported/device/emulation",
+                   "reference/explicit", "reference/stock"):
+        for path in sorted((root / folder).glob("*.[pch]*")):
+            if not OUTSIDE.match(path.name):
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:24]
+
+
+class Store:
+    """Results by key, as files that a stopped run leaves whole."""
+
+    def __init__(self, folder: Path | None = None, anew: bool = False):
+        self.folder = folder or cpu.cache_directory() / "matrix"
+        self.anew, self.reused = anew, 0
+
+    def path(self, *key) -> Path:
+        digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
+        return self.folder / f"{digest}.json"
+
+    def get(self, path: Path) -> dict | None:
+        if self.anew or not path.is_file():
+            return None
+        self.reused += 1
+        return json.loads(path.read_text())
+
+    def put(self, path: Path, found: Mapping) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{time.monotonic_ns()}")
+        part.write_text(json.dumps(found))
+        part.replace(path)
+
+
+def row_of(mutant: Mutant, dtype: str = "") -> dict:
+    """What is known of a mutant before it is judged."""
+    return {"name": mutant.label, "family": mutant.family, "bug": mutant.bug, "kind": mutant.kind,
+            "file": mutant.file, "operation": mutant.operation, "direction": mutant.direction,
+            "device": mutant.place, "dtype": dtype, "why": mutant.why, "state": "", "by": [],
+            "first": "", "witness": "", "seconds": 0.0, "ran": {}}
+
+
+class Court:
+    """One judge. A context: `tree` and `clean` are copies of the checkout, `scratch` a cache for
+    what is compiled of mutants."""
+
+    def __init__(self, tree: Path, clean: Path, scratch: Path, store: Store, device: str = ""):
+        self.tree, self.clean_tree, self.store, self.device = tree, clean, store, device
+        self.dirty = Worker(root=tree, environment={"XDG_CACHE_HOME": str(scratch)})
+        self.clean = Worker(root=clean)
+        self.search = witness.Search(self.clean, self.dirty, store.folder / "originals")
+
+    def __enter__(self) -> "Court":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.dirty.close()
+        self.clean.close()
+
+    def judge(self, mutant: Mutant) -> dict:
+        """The row of one mutant."""
+        if mutant.place == "cuda" and self.device != "cuda":
+            return row_of(mutant, mutant.dtype) | {"state": "not run here"}
+        try:
+            if not mutant.kernel:
+                return self._by_guards(mutant)
+            with mutants.applied(mutant, self.tree) as path:
+                return self._by_checks(mutant, path)
+        except NotApplied as error:
+            return row_of(mutant) | {"state": "not-applied", "first": str(error)}
+
+    def _by_guards(self, mutant: Mutant) -> dict:
+        """Of the trainer and the bench, in a copy that is used once: guards run whole programs."""
+        from checks import guards
+
+        path = self.tree / mutant.file
+        text = path.read_text() if path.is_file() else ""
+        kept = self.store.path("guards", mutant.label, mutant.anchor, mutant.becomes, text,
+                               guards_code(self.clean_tree))
+        found = self.store.get(kept)
+        if found is None:
+            with mutants.throw_away(self.clean_tree) as tree, mutants.applied(mutant, tree):
+                found = guards.judge(mutant, tree)
+            self.store.put(kept, found)
+        return row_of(mutant) | {key: found[key] for key in
+                                 ("state", "by", "first", "witness", "seconds", "ran")}
+
+    def _by_checks(self, mutant: Mutant, path: Path) -> dict:
+        original = self.clean_tree / mutant.judged
+        try:
+            versions = [source.read(p, mutant.operation, mutant.direction)
+                        for p in (original, path)]
+        except SourceError as error:
+            return row_of(mutant) | {"state": "not-compiled", "first": self._plain(str(error))}
+        dtype = mutant.dtype or dtypes_of(versions[0])[0]
+        row = row_of(mutant, dtype)
+        kept = self.store.path("proof", [v.digest for v in versions], row["device"], dtype,
+                               mutant.kind, prover(self.clean_tree), witness.code())
+        found = self.store.get(kept)
+        if found is None:
+            job = {"operation": mutant.operation, "direction": mutant.direction,
+                   "device": row["device"], "dtype": dtype}
+            found = self._judged(original, path, job, mutant.kind)
+            self.store.put(kept, found)
+        return row | found
+
+    def _judged(self, original: Path, path: Path, job: dict, kind: str) -> dict:
+        """Witness and proof, and the state that they make."""
+        start = time.monotonic()
+        proof = self.prove({**job, "path": str(path)})
+        found = summary(proof)
+        if proof["verdict"] == "error":
+            state = "not-compiled" if "does not compile" in found["first"] else "error"
+            return found | {"state": state, "first": self._plain(found["first"])}
+        try:
+            seen = "" if kind == "honest" else self.search.find(original, path, job)
+        except ValueError as error:
+            return found | {"state": "error", "first": self._plain(f"witness: {error}")}
+        if proof["verdict"] in ("crashed", "timed-out"):
+            found = self._again(found, {**job, "path": str(path)}, seen)
+        else:
+            found["state"] = verdict(proof["verdict"], found, bool(seen), kind)
+        return found | {"first": self._plain(found["first"]), "witness": self._plain(seen),
+                        "total": round(time.monotonic() - start, 1)}
+
+    def prove(self, job: dict, **more) -> dict:
+        """The proof of a file by all checks, with the seconds of each."""
+        return self.dirty.prove({**job, "shrink": False, "timed": True, **more}, TIMEOUT)
+
+    def _again(self, found: dict, job: dict, seen: str) -> dict:
+        """A proof that a crash ended: a check may have refused the kernel before. Else it counts
+        as killed only where a crash or a hang is how the mutant differs."""
+        once = self.prove(job, target=ANY)
+        if once["verdict"] == "refused":
+            more = summary(once)
+            return found | {"state": "killed-by", "by": more["by"],
+                            "first": f"{more['first']} (a whole proof {found['verdict']})"}
+        is_how = seen.startswith(("crashed", "timed-out")) or ": fault: " in seen
+        return found | {"state": "killed-by" if is_how else found["verdict"],
+                        "by": [found["during"] or "launch"] if is_how else []}
+
+    def _plain(self, text: str) -> str:
+        """A message without this machine's folders."""
+        for folder in (self.tree, self.clean_tree):
+            text = text.replace(f"{folder}/", "")
+        return " ".join(re.sub(r"the command: .*", "", text, flags=re.S).split())[:400]
+
+    def reject(self, reject: refusals.Reject) -> dict:
+        """The row of a whole-file reject, by all checks."""
+        path = self.tree / reject.path.relative_to(ROOT)
+        version = source.read(path, reject.operation, reject.direction)
+        kept = self.store.path("reject", version.digest, reject.dtype, prover(self.clean_tree))
+        found = self.store.get(kept)
+        if found is None:
+            job = {"path": str(path), "operation": reject.operation, "device": reject.device,
+                   "direction": reject.direction, "dtype": reject.dtype}
+            found = summary(self.prove(job))
+            if found["verdict"] in ("crashed", "timed-out"):
+                found = self._again(found, job, "crashed")
+            found |= {"state": "killed-by" if found["by"] else "survived",
+                      "first": self._plain(found["first"])}
+            self.store.put(kept, found)
+        return {"name": f"rejects/{reject.name}", "operation": reject.operation,
+                "direction": reject.direction, "device": reject.device, "dtype": reject.dtype,
+                "bug": reject.reason, "named": reject.check, **found}
+
+    def empty(self, version: source.Version, folder: Path) -> dict:
+        """The row of a kernel that does nothing, in the place of `version`."""
+        kept = self.store.path("empty", version.digest, prover(self.clean_tree))
+        found = self.store.get(kept)
+        if found is None:
+            proof = refusals.refuse_empty(self.dirty, version, folder)
+            found = {"name": f"{version.name}.{version.language}", "verdict": proof["verdict"],
+                     "by": list(proof["refused"])}
+            self.store.put(kept, found)
+        return found
+
+
+def dtypes_of(version: source.Version) -> list[str]:
+    """The precisions that a version's dtype lines allow; SourceError where there is none."""
+    roles = contracts.of(version.contract_name).roles
+    found = [p.name for p in PRECISIONS.values() if version.supports(p, roles)]
+    if not found:
+        raise SourceError(f"{version.path}: its dtype lines allow no precision")
+    return found
+
+
+def summary(proof: Mapping) -> dict:
+    """What a row keeps of a proof."""
+    refused = [check for check in ALL if check in proof["refused"]]
+    faults = proof["faults"]
+    return {"verdict": proof["verdict"], "by": refused, "seconds": proof["seconds"],
+            "first": f"{faults[0]['check']}: {faults[0]['message']}" if faults else "",
+            "during": proof.get("during", ""), "ran": proof.get("phases", {})}
+
+
+def verdict(said: str, found: dict, witnessed: bool, kind: str) -> str:
+    """The state of a mutant that was judged to the end."""
+    if said == "not applicable":
+        return "error"
+    if kind == "honest":
+        return "refused without a witness" if found["by"] else "equivalent"
+    if found["by"]:
+        return "killed-by" if witnessed else "refused without a witness"
+    return "survived" if witnessed else "equivalent"
+
+
+@cache
+def guards_code(root: Path = ROOT) -> str:
+    """A digest of all Python of the checkout's own, on which guards depend."""
+    digest = hashlib.sha256()
+    for place in ("checks", "ported", "reference"):
+        for path in sorted((root / place).rglob("*.py")):
+            if not path.name.startswith(("mutants", "matrix", "court", "kill_page")):
+                digest.update(path.read_bytes())
+    for name in ("train.py", "compare.py"):
+        digest.update((root / name).read_bytes())
+    return digest.hexdigest()[:24]

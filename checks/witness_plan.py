@@ -1,0 +1,164 @@
+"""The plan of launches on which a mutant is held against the file it was made from (witness.py).
+
+Shapes of the spine and drawn ones, families of values, what stands in outputs and around buffers,
+starts of sums, repeated calls, shifted pointers, launch configurations, numbers of threads, other
+schedules and the sanitizing flavours: a few of each in turn, so that most differences show early.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from checks import tiers
+from checks.cases import Case
+from checks.shapes import EDGES, HOME, Shapes, families_of
+from ported.contract import Contract
+from ported.source import Version
+
+COST = {"cpu": None, "cuda": None, "emulated": 1 << 19}  # of a launch, as in tiers.py
+DRAWN = {"cpu": 60, "cuda": 60, "emulated": 16}  # random cases
+SHIFTS = (1, 2, 3, 5, 8)
+THREADS = (2, 3, 7)
+SCHEDULES = (("reverse", 0), ("random", 1), ("warps", 1))
+FLAVOURS = (("addresses", "fifo"), ("races", "fifo"), ("races", "warps"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One launch of the plan. `twin`: an earlier one whose bits a deterministic version repeats."""
+
+    case: Case
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)  # of Stage.run
+    device: Mapping[str, object] = field(default_factory=dict)  # of devices.open
+    starts: bool = False
+    shift: int = 0  # elements; negative: each buffer by another amount
+    twin: int | None = None
+
+    def __str__(self) -> str:
+        words = [f"{name}={value}" for name, value in
+                 {**self.parameters, **self.device, **self.settings}.items()]
+        words += ["sums from random numbers"] * self.starts
+        words += [f"pointers {'+' if self.shift > 0 else 'mixed '}{self.shift}"] * bool(self.shift)
+        return " ".join([str(self.case), *words])
+
+
+class Plan:
+    """The launches for one original and its mutant."""
+
+    def __init__(self, original: Version, mutant: Version, contract: Contract, device):
+        self.versions, self.contract, self.device = (original, mutant), contract, device
+        self.limit = COST[device.name]
+        self.choices = [dict(t) for t in dict.fromkeys(
+            tuple(c.items()) for v in self.versions for c in v.configurations())]
+        shapes = [Shapes(v, contract, device) for v in self.versions]
+        self.shapes = shapes[0] if shapes[0].spine() else shapes[1]
+        self.spine = shapes[0].spine()
+        self.spine |= {f"{name} of the mutant": sizes for name, sizes in shapes[1].spine().items()
+                       if sizes not in self.spine.values()}
+        self.families = families_of(contract.name)
+
+    def affordable(self, sizes: Mapping[str, int], choice: Mapping[str, int]) -> bool:
+        values = {**choice, **self.device.values}
+        return any(not v.unmet_needs({**sizes, **values})
+                   and (self.limit is None or tiers.cost(v, sizes, values) <= self.limit)
+                   for v in self.versions)
+
+    def case(self, sizes: Mapping[str, int], seed: int, family: str = "randn") -> Case:
+        ordered = tuple((axis, sizes[axis]) for axis in self.shapes.axes)
+        return Case(self.contract.name, ordered, seed, family, self.device.precision.name)
+
+    def runs(self) -> list[Run]:
+        """All launches, those that show most first. Each source of them gives a few in turn."""
+        made: list[Run] = []
+        plain = self.choices[0]
+        for sizes in [s for n, s in self.spine.items() if n in (HOME, "over")] or [
+                *self.spine.values()][:2]:
+            base = Run(self.case(sizes, 1), plain)
+            made += [base, replace(base, starts=True, settings={"fill": "random",
+                                                                "guard": "random"})]
+        sources = [self._shapes(), self._memory(), self._values(), self._configurations(),
+                   self._elsewhere(), self._drawn()]
+        for group in itertools.zip_longest(*(iter(list(s)) for s in sources)):
+            made += [run for run in group if run is not None]
+        made = [run for run in made if self.affordable(run.case.sizes, run.parameters)]
+        return self._with_twins(made)
+
+    def _shapes(self) -> Iterator[Run]:
+        for seed, sizes in enumerate(self.spine.values()):
+            yield Run(self.case(sizes, seed), self.choices[0])
+            yield Run(self.case(sizes, seed + 20), self.choices[-1], {"fill": "random"},
+                      starts=True)
+
+    def _memory(self) -> Iterator[Run]:
+        places = [self.spine[n] for n in (HOME, "over", "tile", "long", "one") if n in self.spine]
+        for sizes in places or [*self.spine.values()][:3]:
+            base = Run(self.case(sizes, 3), self.choices[0])
+            for fill, guard in (("huge", "zero"), ("zero", "random"), ("random", "huge")):
+                yield replace(base, settings={"fill": fill, "guard": guard}, starts=fill == "zero")
+            for calls in (2, 300 if self.limit is None else 12):
+                yield replace(base, settings={"calls": calls})
+            yield replace(base, settings={"skip": 1 << 16})
+            for pair in self._pairs():
+                yield replace(base, settings={"inplace": pair})
+            for shift in (*SHIFTS, -1, -2):
+                yield replace(base, shift=shift)
+
+    def _pairs(self) -> list[dict[str, str]]:
+        claimed = {**self.versions[1].inplace, **self.versions[0].inplace}
+        return [{output: given} for output, given in claimed.items()]
+
+    def _values(self) -> Iterator[Run]:
+        rows = [s for n, s in self.spine.items() if n in (HOME, "tile", "over", "under", "gpt2")]
+        for seed, family in enumerate(self.families):
+            for more in (0, 1):
+                sizes = (rows or [*self.spine.values()])[(seed + more) % len(rows or self.spine)]
+                yield Run(self.case(sizes, seed + 100 * more + 1, family), self.choices[0])
+
+    def _configurations(self) -> Iterator[Run]:
+        for choice in self.choices[1:]:
+            for name in (HOME, "over", "gpt2"):
+                if name in self.spine:
+                    yield Run(self.case(self.spine[name], 1), choice)
+
+    def _elsewhere(self) -> Iterator[Run]:
+        """Other numbers of threads, or other schedules and the flavours that look closer."""
+        places = [self.spine[n] for n in (HOME, "over", "tile") if n in self.spine]
+        for sizes in places or [*self.spine.values()][:2]:
+            base = Run(self.case(sizes, 1), self.choices[0])
+            if self.device.name == "cpu":
+                hows = [{"threads": count} for count in THREADS]
+            elif self.device.name == "emulated":
+                hows = [{"flavour": f, "schedule": s, "seed": 1} for f, s in FLAVOURS]
+                hows += [{"schedule": s, "seed": k} for s, k in SCHEDULES]
+            else:
+                hows = []
+            for how in hows:
+                yield replace(base, device=how)
+                if how.get("flavour") == "addresses":
+                    yield replace(base, device=how, shift=-1)
+
+    def _drawn(self) -> Iterator[Run]:
+        random = np.random.default_rng(4)
+        for seed in range(200, 200 + 4 * DRAWN[self.device.name]):
+            pools = self.shapes.pools
+            sizes = {axis: int(random.choice([n for n in EDGES if n in set(pool)] or pool)
+                               if random.random() < 0.5 else random.choice(pool))
+                     for axis, pool in pools.items() if pool}
+            if len(sizes) == len(pools) and self.shapes.allowed(sizes):
+                yield Run(self.case(sizes, seed, str(random.choice(self.families))),
+                          self.choices[seed % len(self.choices)])
+
+    def _with_twins(self, made: list[Run]) -> list[Run]:
+        """Each launch once; those elsewhere with the number of the one at home. What is not
+        deterministic is not compared across orders, except by who claims that it is."""
+        made, first = list({str(run): run for run in made}.values()), {}
+        found = []
+        for run in made:
+            key = (str(run.case), *run.parameters.items(), run.starts)
+            if not run.device and not run.settings and not run.shift:
+                first.setdefault(key, len(found))
+            found.append(replace(run, twin=first.get(key) if run.device else None))
+        return found
