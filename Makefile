@@ -30,8 +30,8 @@ profile: .venv/ready  ## where a step's time goes and what bounds it; ARGS="--de
 tune: .venv/ready  ## measure every proved version at train.py's shapes; the trainer then chooses by it
 	@$(PY) -m checks.bench --tune $(ARGS)
 
-golden: .venv/ready  ## write the golden tensors and curves anew, from float64 stock PyTorch
-	@$(PY) -m checks.golden $(ARGS)
+mutants: .venv/interop  ## the kill matrix: seed wrong kernels, trainers, timings; see which check refuses each
+	@$(PY) -m checks.matrix $(ARGS)
 
 cuda: .venv/cuda  ## set up what --device cuda needs besides a GPU, its driver and CUDA 13's toolkit
 
@@ -75,5 +75,5 @@ clean:  ## remove .venv and what tests left; runs/ and the cache stay
 	@.venv/bin/pip install -q --disable-pip-version-check -r $<
 	@touch $@
 
-.PHONY: help train test test-all verify compare bench profile tune golden cuda sanitize \
+.PHONY: help train test test-all verify compare bench profile tune mutants cuda sanitize \
 	evidence docs lint clean
