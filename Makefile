@@ -15,8 +15,8 @@ test: .venv/interop  ## prove what changed since the committed evidence, a sampl
 test-all: .venv/interop  ## prove every version of every operation, and all else
 	@$(PY) -m pytest --all $(ARGS)
 
-verify: .venv/ready  ## prove one version: make verify KERNEL=layernorm_forward_02
-	@$(PY) -m checks.prove --kernel "$(KERNEL)" $(ARGS)
+verify: .venv/ready  ## prove one version, KERNEL=layernorm_forward_02, or a file of yours, FILE=my.cu OP=layernorm_forward
+	@$(PY) -m checks.verify --kernel "$(KERNEL)" --file "$(FILE)" --op "$(OP)" $(ARGS)
 
 compare: .venv/ready  ## the ported trainer against stock PyTorch: table, picture, verdict
 	@$(PY) compare.py $(ARGS)

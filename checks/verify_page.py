@@ -10,12 +10,12 @@ from html import escape
 
 from checks import explained
 from checks.verify_style import STYLE
-from checks.verify_text import NARROW, against, busy, by_output, made_with, number, on
+from checks.verify_text import NARROW, against, busy, by_output, made_with, number, on, told
 from checks.verify_text import seconds as time_of
 from checks.verify_text import shape as shape_of
 
 LOW = 0.01  # of an error over its bound: what is smaller stands at the left edge
-REFUSALS, ELEMENTS = 4, 8  # written out
+ELEMENTS = 8  # written out beside a picture
 WORDS = {"proved": "Proved", "refused": "Refused", "error": "Not judged"}
 INTRO = ("A kernel is a small program that computes one operation of a neural network, here by "
          "hand and for speed. This page says whether the file below computes what it should. Every "
@@ -81,9 +81,9 @@ def _where(proof: Mapping) -> str:
 
 def _why(proof: Mapping) -> str:
     """The refusals of one proof, the simplest first, and the picture of one."""
-    first = [r for r in proof["refusals"] if not r["follows"]] or proof["refusals"]
+    first, others = told(proof)
     parts = []
-    for order, refusal in enumerate(first[:REFUSALS]):
+    for order, refusal in enumerate(first):
         checks = ", ".join(refusal["checks"])
         parts.append(f'<div class="refusal"><h3>{escape(checks)}</h3><pre class="found">'
                      f'{escape(refusal["found"])}</pre>')
@@ -95,10 +95,8 @@ def _why(proof: Mapping) -> str:
         parts.append("</div>")
         if order == 0 and proof["picture"]:
             parts.append(_picture(proof["picture"]))
-    named = {check for refusal in first[:REFUSALS] for check in refusal["checks"]}
-    others = [f"{check} ({n})" for check, n in proof["refused"].items() if check not in named]
     if others:
-        parts.append(f"<p>Refused as well: {escape(', '.join(others))}.</p>")
+        parts.append(f"<p>Refused as well: {escape(others)}.</p>")
     return section(f"Why it is refused: {_where(proof)}", *parts)
 
 
@@ -200,11 +198,13 @@ def _errors(proof: Mapping) -> str:
     note = ("Each dot is the worst element of one output, over all examples of a row; left of the "
             "bound is accepted, the shaded side is refused. Point at a dot for its case.")
     note += f" In bfloat16: {NARROW}." if proof["precision"] == "bfloat16" else ""
-    families = {name: f"{name}: {says}" for name, says in explained.FAMILIES.items()}
+    legend = "".join(f"<dt>{name}</dt><dd>{escape(explained.FAMILIES[name])}</dd>"
+                     for name in by_family)
     return section(
         f"Error over its bound: {_where(proof)}", f'<p class="keys">{key}</p>', "<h3>by check</h3>",
         _rows(by_check, explained.CHECKS, kinds, high), "<h3>by kind of numbers</h3>",
-        _rows(by_family, families, kinds, high), note=note)
+        _rows(by_family, explained.FAMILIES, kinds, high),
+        f"<details><summary>what these kinds are</summary><dl>{legend}</dl></details>", note=note)
 
 
 def _times(timings: list[Mapping]) -> str:

@@ -63,6 +63,7 @@ figure td { font-variant-numeric: tabular-nums; white-space: nowrap }
 .num { white-space: nowrap; font-variant-numeric: tabular-nums; padding-left: 8px }
 .checks td span { color: var(--soft) } .checks td .good { color: var(--good) }
 .checks td .bad { color: var(--bad) } .checks td .idle { color: var(--idle) }
+summary { cursor: pointer; color: var(--soft); font-size: 14px; margin-top: 10px }
 ul { padding-left: 20px; margin: 8px 0 } li { margin: 4px 0 } li i { color: var(--soft) }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 4px 16px;
   font-size: 14px; margin: 12px 0 0 }

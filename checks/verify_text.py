@@ -93,10 +93,24 @@ def _proof(proof: Mapping, explained: bool) -> list[str]:
     return lines + _errors(proof)
 
 
+def told(proof: Mapping) -> tuple[list[Mapping], str]:
+    """Of a proof's refusals those to write out, one for each check, what follows from others last
+    of all; and the checks that are only counted."""
+    found, named = [], set()
+    for refusal in proof["refusals"]:
+        if not (set(refusal["checks"]) <= named or refusal["follows"] and found):
+            found.append(refusal)
+            named |= set(refusal["checks"])
+    found = found[:REFUSALS]
+    named = {check for refusal in found for check in refusal["checks"]}
+    others = [f"{check} ({n})" for check, n in proof["refused"].items() if check not in named]
+    return found, ", ".join(others)
+
+
 def _refusals(proof: Mapping) -> list[str]:
-    first = [r for r in proof["refusals"] if not r["follows"]]
+    first, others = told(proof)
     lines = []
-    for refusal in first[:REFUSALS]:
+    for refusal in first:
         found = refusal["found"].splitlines() or [""]
         lines += ["", *filled(found[0], 2, f"{', '.join(refusal['checks'])}: ")]
         lines += [f"      {line}" for line in found[1:]]
@@ -104,11 +118,7 @@ def _refusals(proof: Mapping) -> list[str]:
             lines.append(f"      configuration  {shape(refusal['parameters'])}")
         if refusal["case"]:
             lines += [f"      case    {refusal['case']}", f"      replay  {refusal['replay']}"]
-    named = {check for r in first[:REFUSALS] for check in r["checks"]}
-    others = [f"{check} ({n})" for check, n in proof["refused"].items() if check not in named]
-    if others:
-        lines += ["", *filled(", ".join(others), 2, "refused as well: ")]
-    return lines
+    return lines + (["", *filled(others, 2, "refused as well: ")] if others else [])
 
 
 def by_output(errors: list[Mapping]) -> dict[str, Mapping]:

@@ -218,7 +218,7 @@ class Verdict:
             wrong = list(dict.fromkeys(check for proof in self.proofs.values()
                                        for r in proof["refusals"] if not r["follows"]
                                        for check in r["checks"]))
-            return f"{name} is not a right {op}: {where}; refused by {', '.join(wrong)}"
+            return f"{name} does not compute {op}: {where}, by {', '.join(wrong)}"
         why = next((p["reason"] or p["refusals"][0]["found"] for p in self.proofs.values()
                     if p["verdict"] != "proved"), "")
         return f"{name} could not be judged as {op}: {why}"
