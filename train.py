@@ -15,6 +15,7 @@ import numpy as np
 
 from ported.device import DeviceError
 from ported.executor import Executor, ExecutorError
+from ported.stages import add, since_start, stage
 from ported.training import checkpoint, report, runs, sampling, start, text, trace
 from ported.training.config import Config, parse
 from ported.training.data import open_data
@@ -46,12 +47,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(config: Config, given: dict) -> int:
     """Everything before the first step, then the loop. `given`: the flags typed."""
+    add("Python and imports", since_start() or 0.0)
     begun = start.begin(config, given)
     config, size = begun.config, begun.size
+    ahead, commit = start.ahead(config), start.beside(runs.commit)
     first_weights = start.drawn(begun)
-    train_tokens, val_tokens = open_data(config, print, size.V)
-    program = start.program_of(config, size)
-    device = start.open_device(begun)
+    with stage("data"):
+        train_tokens, val_tokens = open_data(config, print, size.V)
+    with stage("sources"):
+        start.read_ahead(begun)
+    device = start.open_device(begun, ahead)
+    program, fusions = start.program_for(begun, device)
     kernels, lock = start.kernels_for(program, device, begun, print)
     executor = Executor(program, device, kernels, plain=config.plain)
     print(executor.plan.table())
@@ -66,8 +72,9 @@ def train(config: Config, given: dict) -> int:
     computes = f"{device.threads} threads" if device.name == "cpu" else (
         f"{config.precision} on {device.processor}")
     sizes = {name: program.sizes[name] for name in ("L", "H", "C", "V", "Tmax")}
-    recorded = {"config": config.record(), "sizes": sizes, "lock": lock}
-    first = {"record": "run", **recorded, "commit": runs.commit(), "device": device.processor}
+    recorded = {"config": config.record(), "sizes": sizes,
+                "lock": {**lock, "fusions": list(fusions)}}
+    first = {"record": "run", **recorded, "commit": commit.result(), "device": device.processor}
     run = begun.run or runs.new_run(config, line(first))
     print(f"{report.parameter_count(parameters.shapes, size.V)} parameters; {config.accumulate} x "
           f"{config.micro} sequences of {config.sequence_length} tokens a step; data for "
@@ -199,7 +206,8 @@ def loop(trainer: Trainer, record: Record, run: Path, step: int, steps: int) -> 
             began = time.perf_counter()
             rate = config.learning_rate * schedule(step, steps, config.warmup,
                                                    config.final_fraction)
-            loss, norm = trainer.gradients()
+            with stage("gradients"):
+                loss, norm = trainer.gradients()
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise not_finite(run, step + 1, loss, norm)
             skipped = trainer.unusual(loss, norm)

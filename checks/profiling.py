@@ -48,7 +48,8 @@ class Row:
 def executor_of(config: Config, unproved: bool) -> tuple[Executor, object]:
     """What train.py would run, ready for a step on random tokens."""
     begun = start.begin(config, {})
-    program, device = start.program_of(config, begun.size), start.open_device(begun)
+    device = start.open_device(begun)
+    program, _ = start.program_for(begun, device)
     choose = training_run.unproved if unproved else start.kernels_for
     kernels, _ = choose(program, device, begun, print)
     executor = Executor(program, device, kernels)

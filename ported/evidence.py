@@ -20,7 +20,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from ported import source
@@ -86,7 +86,17 @@ def load(version_name: str, device_folder: str, key: str | None = None) -> dict 
 
 def _read(path: Path) -> dict | None:
     try:
-        return json.loads(path.read_text()) if path.is_file() else None
+        state = path.stat()
+    except OSError:
+        return None
+    return _parsed(path, state.st_mtime_ns, state.st_size, state.st_ino)
+
+
+@lru_cache(1024)
+def _parsed(path: Path, *state: int) -> dict:
+    """A file of evidence, parsed once in each state; nobody may change what it gives."""
+    try:
+        return json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise EvidenceError(f"{path}: broken at line {error.lineno}; delete it and run "
                             f"`make verify KERNEL={path.stem}`") from None
@@ -164,13 +174,12 @@ def _distance(a: Mapping[str, int], b: Mapping[str, int]) -> float:
     return sum(abs(math.log(a[axis] / b[axis])) for axis in a) if a.keys() == b.keys() else math.inf
 
 
-def fastest(candidates: list[Version], contract: Contract, axes: Mapping[str, int],
-            device) -> Choice:
-    """The candidate whose timing at the nearest measured shape is least, on this processor first.
+def _quickest(candidates: list[Version], contract: Contract, axes: Mapping[str, int],
+              device) -> tuple[str, dict] | None:
+    """(version, timing): the least at the nearest measured shape, on this processor first.
 
     Versions are compared only where they were measured together; the measurement that holds the
-    most candidates wins over a nearer one. Without any timing the highest number wins, since a
-    ladder climbs.
+    most candidates wins over a nearer one.
     """
     tables: dict[tuple, dict[str, dict]] = {}
     for version in candidates:
@@ -181,11 +190,92 @@ def fastest(candidates: list[Version], contract: Contract, axes: Mapping[str, in
                      abs(timing["threads"] - device.threads), timing["device"])
             tables.setdefault(place, {}).setdefault(version.name, timing)
     if not tables:
+        return None
+    place = min(tables, key=lambda place: (place[0], -len(tables[place]), *place[1:]))
+    return min(tables[place].items(), key=lambda item: item[1]["seconds"])
+
+
+def fastest(candidates: list[Version], contract: Contract, axes: Mapping[str, int],
+            device) -> Choice:
+    """The candidate of the least timing (see `_quickest`). Without any timing the highest number
+    wins, since a ladder climbs."""
+    found = _quickest(candidates, contract, axes, device)
+    if not found:
         best = max(candidates, key=lambda version: version.number)
         return Choice(best, best.configurations()[0])
-    place = min(tables, key=lambda place: (place[0], -len(tables[place]), *place[1:]))
-    name, timing = min(tables[place].items(), key=lambda item: item[1]["seconds"])
+    name, timing = found
     return Choice(next(v for v in candidates if v.name == name), timing.get("parameters", {}))
+
+
+def seconds(candidates: list[Version], contract: Contract, axes: Mapping[str, int],
+            device) -> float | None:
+    """What the fastest candidate takes at `axes`, by its timing on this very processor; a timing of
+    another shape counts in proportion to the product of the axes. None without one."""
+    found = _quickest(candidates, contract, axes, device)
+    if not found or found[1]["device"] != device.processor:
+        return None
+    timing = found[1]
+    return timing["seconds"] * math.prod(axes.values()) / math.prod(timing["axes"].values())
+
+
+def read_ahead(language: str) -> None:
+    """Reads what needs no device: the versions, and what their proofs are keyed by."""
+    for version in _versions(language).values():
+        _ = version.digest
+
+
+def _versions(language: str) -> dict[str, Version]:
+    """The tree's versions, read once a process."""
+    return _read_once(source.read_all, language)
+
+
+@cache
+def _read_once(read_all, language: str) -> dict[str, Version]:
+    return read_all(language=language)
+
+
+class Shelf:
+    """The versions of some contracts that a run on `device` may take, with what is known of them.
+
+    `use` names versions to take by hand: then no other of their operation is on the shelf.
+    """
+
+    def __init__(self, contracts: Mapping[str, Contract], device, use: Iterable[str] = ()):
+        self.contracts, self.device = contracts, device
+        self.versions, self._states = _versions(device.language), {}
+        unknown = [name for name in use if name not in self.versions]
+        if unknown:
+            raise EvidenceError(f"no version {', '.join(unknown)}; known versions of "
+                                f"{', '.join(sorted(contracts))} lie under "
+                                f"{source.folder(device.language)}")
+        self.forced = {self.versions[name].contract_name: self.versions[name] for name in use}
+
+    def _state(self, version: Version) -> str:
+        if version.name not in self._states:
+            self._states[version.name] = status(version, self.contracts[version.contract_name],
+                                                home(version, self.device))
+        return self._states[version.name]
+
+    def _pool(self, name: str) -> list[Version]:
+        roles = self.contracts[name].roles
+        return [self.forced[name]] if name in self.forced else [
+            v for v in self.versions.values() if v.contract_name == name
+            and "deterministic" in v.claims and v.supports(self.device.precision, roles)]
+
+    def _applies(self, version: Version, axes: Mapping[str, int]) -> bool:
+        integers = {**axes, **self.device.values}
+        return not version.unmet_needs(integers | version.configurations()[0])
+
+    def proved(self, name: str, axes: Mapping[str, int]) -> list[Version]:
+        """Versions of the contract `name` that are proved and apply at `axes`."""
+        return [v for v in self._pool(name)
+                if self._applies(v, axes) and self._state(v) in ("proved", "stale")]
+
+    def why_none(self, name: str, axes: Mapping[str, int]) -> str:
+        """Each version of the contract and what keeps it from `proved`."""
+        return ", ".join(
+            f"{v.name} {self._state(v)}" if self._applies(v, axes) else f"{v.name} does not apply"
+            for v in self._pool(name)) or "no version"
 
 
 def choose(wanted: Mapping[str, tuple], contracts: Mapping[str, Contract], device,
@@ -197,29 +287,13 @@ def choose(wanted: Mapping[str, tuple], contracts: Mapping[str, Contract], devic
     operation without a proved version, every forced version that is not proved or not known, and
     the command to run.
     """
-    versions = source.read_all(language=device.language)
-    unknown = [name for name in use if name not in versions]
-    if unknown:
-        raise EvidenceError(f"no version {', '.join(unknown)}; known versions of "
-                            f"{', '.join(sorted(contracts))} lie under "
-                            f"{source.folder(device.language)}")
-    forced = {versions[name].contract_name: versions[name] for name in use}
+    shelf = Shelf(contracts, device, use)
     chosen, faults = {}, []
-    states = {name: status(v, contracts[v.contract_name], home(v, device))
-              for name, v in versions.items() if v.contract_name in contracts}
     for key, (name, axes, *_) in wanted.items():
-        integers = {**axes, **device.values}
-        pool = [forced[name]] if name in forced else [
-            v for v in versions.values() if v.contract_name == name
-            and "deterministic" in v.claims and v.supports(device.precision, contracts[name].roles)]
-        fit = [v for v in pool if not v.unmet_needs(integers | v.configurations()[0])]
-        proved = [v for v in fit if states[v.name] in ("proved", "stale")]
-        if proved:
+        if proved := shelf.proved(name, axes):
             chosen[key] = fastest(proved, contracts[name], axes, device)
         else:
-            tried = ", ".join(f"{v.name} {states[v.name] if v in fit else 'does not apply'}"
-                              for v in pool) or "no version"
-            faults.append(f"{key}: {tried}")
+            faults.append(f"{key}: {shelf.why_none(name, axes)}")
     if faults:
         raise EvidenceError("no proved kernel for\n  " + "\n  ".join(dict.fromkeys(faults))
                             + "\nprove with `make verify KERNEL=NAME ARGS=\"--device "
@@ -237,7 +311,7 @@ def lock(chosen: Mapping[str, Choice], contracts: Mapping[str, Contract], device
 
 def obey(lock: Mapping, contracts: Mapping[str, Contract], device) -> dict[str, Choice]:
     """The choices of a lock; EvidenceError where a version is gone, changed or not proved."""
-    versions = source.read_all(language=device.language)
+    versions = _versions(device.language)
     chosen, faults = {}, []
     for key, entry in lock["kernels"].items():
         version = versions.get(entry["version"])

@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from ported.device import Device, DeviceError
 from ported.evidence import Choice, shape_key
 from ported.precision import decode, encode
 from ported.source import DTYPES
+from ported.stages import stage
 from reference.program import Program, Step, View
 
 
@@ -54,7 +55,12 @@ class Bound:
 def contracts_of(program: Program) -> dict[str, Contract]:
     """The contract of every operation that a program's steps name."""
     names = {step.op for steps in program.passes.values() for step in steps}
-    return {name: contract.of(name) for name in sorted(names - {"zero"})}
+    return {name: _contract(name) for name in sorted(names - {"zero"})}
+
+
+@cache
+def _contract(name: str) -> Contract:
+    return contract.of(name)
 
 
 def axes_of(program: Program, step: Step, contracts: Mapping[str, Contract]) -> dict[str, int]:
@@ -94,19 +100,23 @@ class Executor:
         self._bound = self._choose(kernels)
         self.kernels = {shape_key(b.step.op, b.axes): b.choice
                         for bounds in self._bound.values() for b in bounds if b.choice}
-        loaded = self._load()
+        with stage("loading kernels"):
+            loaded = self._load()
         scratch = {at: {part: DTYPES[dtype] * binding.product(shape)
                         for part, (dtype, shape, _) in kernel.scratch.items()}
                    for at, kernel in loaded.items() if kernel.scratch}
         inplace = {b.place: b.choice.version.inplace for bounds in self._bound.values()
                    for b in bounds if b.choice and b.choice.version.inplace}
-        self.plan = memory.plan(program, scratch=scratch, inplace=inplace,
-                                roles=device.precision.dtypes,
-                                available=device.available())
-        self._base = self._allocated()
+        with stage("memory plan"):
+            self.plan = memory.plan(program, scratch=scratch, inplace=inplace,
+                                    roles=device.precision.dtypes,
+                                    available=device.available())
+        with stage("allocation"):
+            self._base = self._allocated()
         self._free = weakref.finalize(self, device.free, self._base)
-        self._calls = {name: [self._named(bound, self._call(bound, loaded)) for bound in bounds]
-                       for name, bounds in self._bound.items()}
+        with stage("packing calls"):
+            self._calls = {name: [self._named(bound, self._call(bound, loaded)) for bound in bounds]
+                           for name, bounds in self._bound.items()}
         self._replays: dict[str, Callable[[], object]] = {}
         self._enqueued: list[str] = []  # passes begun since the device was last waited for
         self._fresh = {name for name in program.passes if not self.plan.live_into(name)}
@@ -254,7 +264,8 @@ class Executor:
         if self.poison:
             self.enter(name)
         if name not in self._replays:
-            self._replays[name] = self._replay(name)
+            with stage(f"capturing {name}"):
+                self._replays[name] = self._replay(name)
         if name not in self._enqueued:
             self._enqueued.append(name)
         try:

@@ -131,11 +131,16 @@ def _header_path(name: str, folder: Path) -> Path | None:
     return next((place / name for place in places if (place / name).is_file()), None)
 
 
+@cache
+def _words(text: str) -> tuple[str, ...]:
+    """The lines without comments, each word a space from the next; headers come often."""
+    return tuple(" ".join(line.split()) for line in _COMMENT.sub(" ", text).splitlines())
+
+
 def _code_lines(text: str, folder: Path, seen: set[Path]) -> list[str]:
     lines = []
-    for line in _COMMENT.sub(" ", text).splitlines():
-        words = " ".join(line.split())
-        include = re.fullmatch(r'# ?include "([^"]+)"', words)
+    for words in _words(text):
+        include = words.startswith("#") and re.fullmatch(r'# ?include "([^"]+)"', words)
         header = _header_path(include.group(1), folder) if include else None
         if header is not None and header not in seen:
             seen.add(header)

@@ -27,9 +27,9 @@ static const char* setting(const char* name) {  // the text after `name=`, or NU
     return NULL;
 }
 
-static int number(const char* name, int otherwise) {
+static long number(const char* name, long otherwise) {
     const char* text = setting(name);
-    return text ? atoi(text) : otherwise;
+    return text ? atol(text) : otherwise;
 }
 
 static void record(const char* format, ...) {

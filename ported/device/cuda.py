@@ -27,6 +27,7 @@ from ported.device.cuda_graph import captured
 from ported.device.cuda_launch import CudaKernel, InOrder, Module, PlannedKernel
 from ported.device.cuda_ring import SEGMENT, Ring
 from ported.source import Version
+from ported.stages import stage
 
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for torch's default stream
 LIMIT = 120.0  # seconds
@@ -147,12 +148,14 @@ class Cuda:
             raise NotApplicable(f"{version.name} is C; it runs on the device cpu")
         applicable(version, contract, self, integers)
         if version.language == "py":
-            plan = module_of(version).plan(dict(axes), dict(parameters), self)
+            with stage(f"plans of {version.name}"):
+                plan = module_of(version).plan(dict(axes), dict(parameters), self)
             return PlannedKernel(self, version, plan)
         path = cuda_code.cubin(version, self.precision,
                                cuda_code.values_of(version, axes, parameters), self.architecture)
         if path not in self._modules:
-            self._modules[path] = Module(self.card, path.read_bytes(), path)
+            with stage("cubins"):
+                self._modules[path] = Module(self.card, path.read_bytes(), path)
         return CudaKernel(self, version, contract, integers, self._modules[path])
 
     def prepare(self, wishes: Iterable[tuple[Version, Mapping, Mapping]]) -> None:

@@ -16,6 +16,7 @@ from types import ModuleType
 
 from ported.contract import ROOT
 from ported.device import DeviceError
+from ported.stages import stage
 
 DRIVER = 13000  # CUDA 13.0
 CAPABILITY = (8, 0)
@@ -119,8 +120,10 @@ def start(ordinal: int = 0) -> Card:
     if _cards:
         raise DeviceError(f"cuda: found GPU {next(iter(_cards))} open; expected one GPU a process; "
                           f"start another process for GPU {ordinal}")
-    driver = _initialised()
-    bindings = _import("cuda.bindings.driver")
+    with stage("PyCUDA and the driver"):
+        driver = _initialised()
+    with stage("cuda.bindings"):
+        bindings = _import("cuda.bindings.driver")
     if not 0 <= ordinal < driver.Device.count():
         raise DeviceError(f"cuda: found no GPU {ordinal}; this machine shows "
                           f"{driver.Device.count()}, numbered from 0")
@@ -131,8 +134,9 @@ def start(ordinal: int = 0) -> Card:
                           f"{capability[1]}; expected {CAPABILITY[0]}.{CAPABILITY[1]} or newer "
                           "(Ampere). On this machine: --device emulated, or --device cpu")
     try:
-        context = handle.retain_primary_context()
-        context.push()
+        with stage("context"):
+            context = handle.retain_primary_context()
+            context.push()
     except driver.Error as error:
         raise DeviceError(f"cuda: {handle.name()} gives no context: {error}; see nvidia-smi for "
                           "who uses it") from None

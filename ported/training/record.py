@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from ported import stages
 from ported.training import report
 from ported.training.log import Log
 from ported.training.tokens import VOCABULARY
@@ -31,15 +32,23 @@ class Record:
         mark = {"skipped": True} if skipped else {}
         self.done = step
         self.log.write({"step": step, "loss": loss, "norm": norm, "lr": rate, **mark})
-        begun = {"since_start": report.since_start()} if self.first else {}
-        if self.first and self.trainer.executor.device.name == "cuda":
-            self.show.say(f"first step done {begun['since_start'] or 0:.2f} s after the start")
-        self.log.time({"step": step, "ms": seconds * 1e3, **begun})
-        self.first = False
+        self.log.time({"step": step, "ms": seconds * 1e3, **self._first()})
         self.show.step(step, loss, norm, rate, seconds, skipped)
 
+    def _first(self) -> dict:
+        """Of a run's first step: how long after the start it was done, and what took so long."""
+        if not self.first:
+            return {}
+        self.first, whole = False, stages.since_start()
+        found = stages.taken()
+        if self.trainer.executor.device.name == "cuda" and whole:
+            self.show.say(f"first step done {whole:.2f} s after the start: "
+                          f"{stages.told(found, whole)}")
+        return {"since_start": whole, "stages": found}
+
     def validation(self, step: int) -> None:
-        loss = self.trainer.validate()
+        with stages.stage("validation"):
+            loss = self.trainer.validate()
         self.log.write({"step": step, "val_loss": loss})
         self.show.say(f"step {step}: validation loss {loss:.4f}")
 

@@ -31,15 +31,6 @@ def operations(parameters: int, sizes: Mapping[str, int]) -> int:
     return 6 * parameters + 12 * sizes["L"] * sizes["C"] * sizes["T"]
 
 
-def since_start() -> float | None:
-    """Seconds since this process began, None where the system does not say."""
-    try:
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
 class Progress:
     """A line a step: rewritten in place on a terminal, about one a second in a file."""
 

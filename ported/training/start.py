@@ -1,9 +1,13 @@
 """Where a run begins: anew, from a Hugging Face folder's weights, or where another one stopped."""
 
+import contextlib
+import os
+import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -13,7 +17,8 @@ from ported import device as devices
 from ported import evidence, run_shape
 from ported.device import Device
 from ported.executor import Executor, contracts_of, wanted
-from ported.training import checkpoint, hugging_face, log, weights
+from ported.stages import stage
+from ported.training import checkpoint, fusions, hugging_face, log, weights
 from ported.training.config import Config
 from ported.training.errors import BadInput
 from ported.training.tensor_files import Tensors
@@ -25,6 +30,7 @@ from reference.programs import gpt2
 # hold, on a GPU at least as many as fill it, so that the fewest bytes stand beside full speed.
 CHUNK, CHUNK_CUDA = 512, 8192
 AHEAD, ROOM = 8, 1 << 30  # threads that draw first weights, and bytes they may be ahead
+NICE = 10  # of those threads: where cores are few, what they are waited for goes first
 
 
 @dataclass(frozen=True)
@@ -97,16 +103,66 @@ def _fitting(start: Start) -> Start:
     return start
 
 
-def open_device(begun: Start) -> Device:
-    """The device that the run computes on, in the run's precision."""
+def ahead(config: Config):
+    """What begins to come up for the run's device beside everything else; None for nothing."""
+    if config.device != "cuda":
+        return None
+    from ported.device.cuda_ahead import Ahead
+
+    return Ahead(config.precision)
+
+
+def beside(function: Callable) -> Future:
+    """`function` in a thread of its own from now on."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(function)
+    pool.shutdown(wait=False)
+    return future
+
+
+def open_device(begun: Start, ahead=None) -> Device:
+    """The device that the run computes on, in the run's precision. `ahead`: see there."""
     config = begun.config
     more = {"threads": begun.threads} if config.device == "cpu" else {}
-    return devices.open(config.device, precision=config.precision, **more)
+    with stage("device"):
+        try:
+            return devices.open(config.device, precision=config.precision, **more)
+        finally:
+            if ahead:
+                ahead.settle()
 
 
-def program_of(config: Config, size: gpt2.Config) -> Program:
-    """GPT-2 as the run computes it: rewritten as asked, AdamW's constants set, the norm in a pass
-    of its own (an update may be skipped once it is known), AdamW's moments known by name."""
+def read_ahead(begun: Start) -> None:
+    """Reads what the run needs of the tree, device or not: a GPU comes up meanwhile."""
+    contracts_of(_one_layer(begun, rewrites.ALL))
+    evidence.read_ahead("c" if begun.config.device == "cpu" else "cu")
+
+
+def program_for(begun: Start, device: Device) -> tuple[Program, tuple[str, ...]]:
+    """(`program_of`, its fusions for the lock): those of the lock, else of --fuse, else the ones
+    that pay on `device` (see ported.training.fusions)."""
+    config, lock = begun.config, begun.lock or {}
+    with stage("fusions"):
+        if "fusions" not in lock and config.fuse != "auto":
+            names = _words(config.fuse)
+        elif lock:
+            names = fusions.of_lock(lock)
+        else:
+            names = fusions.decided(partial(_one_layer, begun), device, _listed(config.use))
+    with stage("program"):
+        return program_of(config, begun.size, names), names
+
+
+def _one_layer(begun: Start, names: Sequence[str]) -> Program:
+    """The program of one layer, whose steps are those of all layers."""
+    return program_of(replace(begun.config, recompute="none"), replace(begun.size, L=1), names)
+
+
+def program_of(config: Config, size: gpt2.Config,
+               fuse: Sequence[str] | None = None) -> Program:
+    """GPT-2 as the run computes it: rewritten as asked (by `fuse`, else by --fuse, where auto is
+    all), AdamW's constants set, the norm in a pass of its own (an update may be skipped once it is
+    known), AdamW's moments known by name."""
     B, T = config.micro, config.sequence_length
     adamw = {"beta1": config.beta1, "beta2": config.beta2, "eps": config.epsilon,
              "weight_decay": config.weight_decay}
@@ -114,7 +170,8 @@ def program_of(config: Config, size: gpt2.Config) -> Program:
     if stochastic := config.rounding == "stochastic":
         optimizer, adamw["seed"] = "adamw_stochastic_update", config.seed
     program = gpt2.gpt2(
-        size, B, T, fuse=_fusions(config), recompute=_words(config.recompute),
+        size, B, T, fuse=_words(config.fuse) if fuse is None else fuse,
+        recompute=_words(config.recompute),
         head_chunks=config.head_chunks or _chunks(B * T, config.device), master=config.masters,
         stochastic=stochastic,
         consts={optimizer: adamw, "global_norm_update": {"max_norm": config.clip}})
@@ -128,18 +185,13 @@ def program_of(config: Config, size: gpt2.Config) -> Program:
                    results={**program.results, "norm": ("norm", "scale"), "update": ()}).validate()
 
 
-def _fusions(config: Config) -> str | tuple[str, ...]:
-    """On a GPU not GELU's slope in the product before it: the library's epilogue for it is refused
-    by the prover, and a kernel of its own behind the library's product is quicker than our own
-    product."""
-    if config.fuse != "auto":
-        return _words(config.fuse)
-    apart = ("gelu_linear_backward",) if config.device != "cpu" else ()
-    return tuple(name for name in rewrites.ALL if name not in apart)
+def _words(text: str) -> tuple[str, ...]:
+    return rewrites.ALL if text in ("all", "auto") else tuple(
+        word for word in _listed(text) if word != "none")
 
 
-def _words(text: str) -> str | tuple[str, ...]:
-    return "all" if text == "all" else tuple(w for w in text.split(",") if w and w != "none")
+def _listed(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
 
 
 def _chunks(N: int, device: str = "cpu") -> int:
@@ -155,20 +207,29 @@ def kernels_for(program: Program, device, start: Start,
                 say: Callable[[str], None]) -> tuple[dict, dict]:
     """(choices by shape key, kernel lock): the lock's, else the fastest proved ones, each proved at
     the run's shapes. Raises EvidenceError for what is not proved."""
-    contracts = contracts_of(program)
-    needs = wanted(program, contracts)
+    with stage("contracts"):
+        contracts = contracts_of(program)
+        needs = wanted(program, contracts)
+    with stage("evidence and choice"):
+        chosen, lock = _chosen(needs, contracts, device, start, say)
+    steps = {key: (chosen[key], axes, consts) for key, (_, axes, consts) in needs.items()}
+    with stage("run-shape proofs"):
+        now, before = run_shape.ensure(steps, contracts, device, say)
+    say(f"{now + before} kernels proved at these shapes, {before} of them before")
+    return chosen, lock
+
+
+def _chosen(needs: Mapping, contracts: Mapping, device, start: Start,
+            say: Callable[[str], None]) -> tuple[dict, dict]:
+    """(choices, lock) without a proof at the run's shapes."""
     if start.lock:
         chosen, lock = evidence.obey(start.lock, contracts, device), start.lock
         if lock["identity"] != device.identity:
             say(f"the kernel lock is of {lock['identity']},\nthis is {device.identity}: "
                 "the run goes on, but not bit for bit")
     else:
-        use = [name for name in start.config.use.split(",") if name]
-        chosen = evidence.choose(needs, contracts, device, use)
+        chosen = evidence.choose(needs, contracts, device, _listed(start.config.use))
         lock = evidence.lock(chosen, contracts, device)
-    steps = {key: (chosen[key], axes, consts) for key, (_, axes, consts) in needs.items()}
-    now, before = run_shape.ensure(steps, contracts, device, say)
-    say(f"{now + before} kernels proved at these shapes, {before} of them before")
     return chosen, lock
 
 
@@ -201,7 +262,7 @@ class Drawn:
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], seed: int, size: gpt2.Config):
         self.names = iter(sorted(shapes, key=lambda name: -prod(shapes[name])))
         self.shapes, self.seed, self.size, self.room = shapes, seed, size, ROOM
-        self.pool, self.waiting = ThreadPoolExecutor(AHEAD), {}
+        self.pool, self.waiting = ThreadPoolExecutor(AHEAD, initializer=_yielding), {}
         weakref.finalize(self, self.pool.shutdown, wait=False, cancel_futures=True)
         self._begin()
 
@@ -221,6 +282,12 @@ class Drawn:
             self._begin()
 
 
+def _yielding() -> None:
+    """This thread (Linux counts priorities by thread) gives way to the others."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+
+
 def drawn(begun: Start) -> Drawn | None:
     """The first weights of a run that begins anew; None for one that takes others."""
     if begun.checkpoint or begun.config.init_from:
@@ -236,5 +303,17 @@ def fill(start: Start, parameters: Tensors, moments: Tensors, first: Drawn | Non
     elif start.config.init_from:
         hugging_face.read(Path(start.config.init_from), parameters, size.V)
     else:
-        for name, value in first:
-            parameters.write(name, value)
+        for name, value in _waited(first):
+            with stage("writing first weights"):
+                parameters.write(name, value)
+
+
+def _waited(first: Iterable) -> Iterator:
+    """The same, with the time that is waited for the next one counted."""
+    values = iter(first)
+    while True:
+        with stage("waiting for first weights"):
+            found = next(values, None)
+        if found is None:
+            return
+        yield found

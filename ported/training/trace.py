@@ -55,8 +55,9 @@ def again(asked: Mapping) -> None:
     """The step, every pass of it, then validation and a sample. Raises ExecutorError."""
     config = dataclasses.replace(Config.from_record(asked["config"]), plain=True)
     config = dataclasses.replace(config, init_from=asked["checkpoint"] or config.init_from)
-    begun = start.Start(config, gpt2.Config(**asked["sizes"]))
-    program, device = start.program_of(config, begun.size), start.open_device(begun)
+    begun = start.Start(config, gpt2.Config(**asked["sizes"]), state={"lock": asked["lock"]})
+    device = start.open_device(begun)
+    program, _ = start.program_for(begun, device)
     versions = source.read_all(language=device.language)
     kernels = {key: Choice(versions[entry["version"]], entry["parameters"])
                for key, entry in asked["lock"]["kernels"].items()}
