@@ -54,11 +54,7 @@ def train(config: Config, given: dict) -> int:
     first_weights = start.drawn(begun)
     with stage("data"):
         train_tokens, val_tokens = open_data(config, print, size.V)
-    with stage("sources"):
-        start.read_ahead(begun)
-    device = start.open_device(begun, ahead)
-    program, fusions = start.program_for(begun, device)
-    kernels, lock = start.kernels_for(program, device, begun, print)
+    device, program, kernels, lock = start.prepared(begun, ahead, print)
     executor = Executor(program, device, kernels, plain=config.plain)
     print(executor.plan.table())
 
@@ -69,16 +65,13 @@ def train(config: Config, given: dict) -> int:
     start.fill(begun, parameters, moments, first_weights)
     executor.write("dscale", 1 / (config.batch * config.sequence_length))
 
-    computes = f"{device.threads} threads" if device.name == "cpu" else (
-        f"{config.precision} on {device.processor}")
     sizes = {name: program.sizes[name] for name in ("L", "H", "C", "V", "Tmax")}
-    recorded = {"config": config.record(), "sizes": sizes,
-                "lock": {**lock, "fusions": list(fusions)}}
+    recorded = {"config": config.record(), "sizes": sizes, "lock": lock}
     first = {"record": "run", **recorded, "commit": commit.result(), "device": device.processor}
     run = begun.run or runs.new_run(config, line(first))
     print(f"{report.parameter_count(parameters.shapes, size.V)} parameters; {config.accumulate} x "
           f"{config.micro} sequences of {config.sequence_length} tokens a step; data for "
-          f"{train_tokens.windows // config.batch} steps; {computes}; run {run}")
+          f"{train_tokens.windows // config.batch} steps; {report.computer(device)}; run {run}")
 
     def save(step: int, state: dict) -> None:
         checkpoint.save(run, step, {**recorded, **state}, parameters, moments, sizes, config.keep)

@@ -91,6 +91,12 @@ def next_steps(run: Path, step: int) -> str:
     ])
 
 
+def computer(device) -> str:
+    """What a run computes on."""
+    return (f"{device.threads} threads" if device.name == "cpu" else
+            f"{device.precision.name} on {device.processor}")
+
+
 def mean(losses: np.ndarray) -> float:
     """In float64, halves added to halves: quick, and the same bits on every machine."""
     total, count = losses.astype(np.float64), len(losses)

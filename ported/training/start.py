@@ -132,10 +132,16 @@ def open_device(begun: Start, ahead=None) -> Device:
                 ahead.settle()
 
 
-def read_ahead(begun: Start) -> None:
-    """Reads what the run needs of the tree, device or not: a GPU comes up meanwhile."""
-    contracts_of(_one_layer(begun, rewrites.ALL))
-    evidence.read_ahead("c" if begun.config.device == "cpu" else "cu")
+def prepared(begun: Start, ahead, say: Callable[[str], None]) -> tuple[Device, Program, dict, dict]:
+    """(device, program, choices by shape key, kernel lock). What the tree says is read first, while
+    a GPU comes up (`ahead`)."""
+    with stage("sources"):
+        contracts_of(_one_layer(begun, rewrites.ALL))
+        evidence.read_ahead("c" if begun.config.device == "cpu" else "cu")
+    device = open_device(begun, ahead)
+    program, names = program_for(begun, device)
+    kernels, lock = kernels_for(program, device, begun, say)
+    return device, program, kernels, {**lock, "fusions": list(names)}
 
 
 def program_for(begun: Start, device: Device) -> tuple[Program, tuple[str, ...]]:
