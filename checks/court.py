@@ -9,6 +9,7 @@ repeated only where something changed: the patched file, the original, or the pr
 import hashlib
 import json
 import re
+import tempfile
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -30,7 +31,6 @@ STATES = ("survived", "crashed", "timed-out", "error", "not-applied", "not-compi
           "refused without a witness", "equivalent", "killed-by", "not run here")
 TIMEOUT = 240.0  # seconds for a proof by all checks; the fast tier is to take 30
 ALL = {**CHECKS, **CUDA_CHECKS}
-PROVER = ("checks", "ported", "reference", "cuda_src/common.cuh")
 OUTSIDE = re.compile(r"test_|mutants|matrix|court|kill_page|witness|guards|bench|compare|docs|"
                      r"ladder|report|profiling|training|stock_runs|refusals|golden|command|select")
 
@@ -136,6 +136,8 @@ class Court:
         kept = self.store.path("proof", [v.digest for v in versions], row["device"], dtype,
                                mutant.kind, prover(self.clean_tree), witness.code())
         found = self.store.get(kept)
+        if versions[0].digest == versions[1].digest:
+            found = {"state": "error", "first": "the patch changes nothing that is compiled"}
         if found is None:
             job = {"operation": mutant.operation, "direction": mutant.direction,
                    "device": row["device"], "dtype": dtype}
@@ -203,16 +205,39 @@ class Court:
                 "direction": reject.direction, "device": reject.device, "dtype": reject.dtype,
                 "bug": reject.reason, "named": reject.check, **found}
 
-    def empty(self, version: source.Version, folder: Path) -> dict:
+    def empty(self, version: source.Version) -> dict:
         """The row of a kernel that does nothing, in the place of `version`."""
         kept = self.store.path("empty", version.digest, prover(self.clean_tree))
         found = self.store.get(kept)
         if found is None:
-            proof = refusals.refuse_empty(self.dirty, version, folder)
-            found = {"name": f"{version.name}.{version.language}", "verdict": proof["verdict"],
-                     "by": list(proof["refused"])}
+            with tempfile.TemporaryDirectory() as folder:
+                proof = refusals.refuse_empty(self.dirty, version, Path(folder))
+            found = summary(proof) | {"state": proof["verdict"], "witness": ""}
             self.store.put(kept, found)
-        return found
+        return {"name": f"empty/{version.name}.{version.language}", **found}
+
+    def honest(self, mutant: Mutant, seeds: list[int]) -> dict:
+        """Of an honest variant: how many proofs were made, one a seed, and which refused it."""
+        with mutants.applied(mutant, self.tree) as path:
+            version = source.read(path, mutant.operation, mutant.direction)
+            dtype = mutant.dtype or dtypes_of(version)[0]
+            kept = self.store.path("honest", version.digest, dtype, seeds, prover(self.clean_tree))
+            found = self.store.get(kept)
+            if found is None:
+                start, refused = time.monotonic(), []
+                job = {"path": str(path), "operation": mutant.operation, "dtype": dtype,
+                       "direction": mutant.direction, "device": mutant.place, "tier": "seeds"}
+                for seed in seeds:
+                    proof = self.prove(job, seed=seed)
+                    if proof["verdict"] != "proved":
+                        said = self._plain(summary(proof)["first"])
+                        refused.append(f"seed {seed}: {proof['verdict']}: {said}")
+                found = {"proofs": len(seeds), "refused": refused, "by": [], "first": "",
+                         "state": "accused" if refused else "proved", "witness": "",
+                         "seconds": round(time.monotonic() - start, 1)}
+                self.store.put(kept, found)
+        return {"name": mutant.label, "bug": mutant.bug, "device": mutant.place, "dtype": dtype,
+                **found}
 
 
 def dtypes_of(version: source.Version) -> list[str]:

@@ -49,7 +49,8 @@ class NotApplied(ValueError):
 @dataclass(frozen=True)
 class Mutant:
     """One entry. `area` is the TOML file's name; `version` the kernel through which a header is
-    judged; `device` is "cuda" where only a GPU shows the difference."""
+    judged; `device` is "cuda" where only a GPU shows the difference; `culprit`: what `compare.py
+    --bisect` has to name."""
 
     area: str
     name: str
@@ -63,6 +64,7 @@ class Mutant:
     version: str = ""
     device: str = ""
     why: str = ""
+    culprit: str = ""
     guards: tuple[str, ...] = ()
 
     @property
