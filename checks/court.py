@@ -6,12 +6,13 @@ kept in the user's cache, addressed by everything that it depends on, so that a 
 repeated only where something changed: the patched file, the original, or the prover.
 """
 
+import ast
 import hashlib
 import json
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from checks.trial import ANY
 from checks.worker import Worker
 from ported import contract as contracts
 from ported import source
-from ported.contract import ROOT
+from ported.contract import ROOT, without_prose
 from ported.device import cpu
 from ported.precision import PRECISIONS
 from ported.source import SourceError
@@ -31,19 +32,40 @@ STATES = ("survived", "crashed", "timed-out", "error", "not-applied", "not-compi
           "refused without a witness", "equivalent", "killed-by", "not run here")
 TIMEOUT = 240.0  # seconds for a proof by all checks; the fast tier is to take 30
 ALL = {**CHECKS, **CUDA_CHECKS}
-OUTSIDE = re.compile(r"test_|mutants|matrix|court|kill_page|witness|guards|bench|compare|docs|"
-                     r"ladder|report|profiling|training|stock_runs|refusals|golden|command|select")
+NOT_THE_PROVER = ("checks/command.py", "checks/witness.py")  # imported by it for other jobs
+
+
+def imported(root: Path, first: Iterable[str], apart: tuple[str, ...] = ()) -> list[str]:
+    """Python files under `root` that `first` import, directly or not, late imports included."""
+    found, todo = set(), list(first)
+    while todo:
+        name = todo.pop()
+        if name in found or name in apart or not (root / name).is_file():
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse((root / name).read_text())):
+            if isinstance(node, ast.Import):
+                words = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                words = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+            else:
+                continue
+            places = [word.replace(".", "/") for word in words]
+            todo += [f"{p}{end}" for p in places for end in (".py", "/__init__.py")]
+    return sorted(found)
 
 
 @cache
-def prover(root: Path = ROOT) -> str:
-    """A digest of what a proof is made of: the prover's and the devices' code, the contracts."""
+def prover(root: Path, operation: str) -> str:
+    """A digest of what a proof of an operation is made of: the code that the prover's process
+    imports, comments apart, the devices, the operation's meaning."""
     digest = hashlib.sha256(json.dumps(ALL).encode())
-    for folder in ("checks", "ported", "ported/device", "ported/device/emulation",
-                   "reference/explicit", "reference/stock"):
-        for path in sorted((root / folder).glob("*.[pch]*")):
-            if not OUTSIDE.match(path.name):
-                digest.update(path.read_bytes())
+    devices = [f"ported/device/{name}.py" for name in ("cpu", "emulated", "cuda")]
+    own = [f"reference/{kind}/{operation}.py" for kind in ("explicit", "stock")]
+    for name in imported(root, ("checks/worker.py", *devices, *own), NOT_THE_PROVER):
+        digest.update(ast.unparse(without_prose(ast.parse((root / name).read_text()))).encode())
+    for path in sorted((root / "ported" / "device" / "emulation").rglob("*.[ch]*")):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:24]
 
 
@@ -65,6 +87,9 @@ class Store:
         return json.loads(path.read_text())
 
     def put(self, path: Path, found: Mapping) -> None:
+        """Keeps a result; not one that another day may end otherwise."""
+        if found["state"] in ("timed-out", "error"):
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{time.monotonic_ns()}")
         part.write_text(json.dumps(found))
@@ -119,10 +144,10 @@ class Court:
         found = self.store.get(kept)
         if found is None:
             with mutants.throw_away(self.clean_tree) as tree, mutants.applied(mutant, tree):
-                found = guards.judge(mutant, tree)
+                found = guards.judge(mutant, tree, self.clean_tree)
             self.store.put(kept, found)
-        return row_of(mutant) | {key: found[key] for key in
-                                 ("state", "by", "first", "witness", "seconds", "ran")}
+        said = {key: found[key] for key in ("first", "witness")}
+        return row_of(mutant) | found | {k: self._plain(v) for k, v in said.items()}
 
     def _by_checks(self, mutant: Mutant, path: Path) -> dict:
         original = self.clean_tree / mutant.judged
@@ -134,7 +159,7 @@ class Court:
         dtype = mutant.dtype or dtypes_of(versions[0])[0]
         row = row_of(mutant, dtype)
         kept = self.store.path("proof", [v.digest for v in versions], row["device"], dtype,
-                               mutant.kind, prover(self.clean_tree), witness.code())
+                               mutant.kind, prover(self.clean_tree, mutant.operation), witness.code())
         found = self.store.get(kept)
         if versions[0].digest == versions[1].digest:
             found = {"state": "error", "first": "the patch changes nothing that is compiled"}
@@ -182,7 +207,7 @@ class Court:
 
     def _plain(self, text: str) -> str:
         """A message without this machine's folders."""
-        for folder in (self.tree, self.clean_tree):
+        for folder in (self.tree, self.clean_tree, ROOT):
             text = text.replace(f"{folder}/", "")
         return " ".join(re.sub(r"the command: .*", "", text, flags=re.S).split())[:400]
 
@@ -190,7 +215,8 @@ class Court:
         """The row of a whole-file reject, by all checks."""
         path = self.tree / reject.path.relative_to(ROOT)
         version = source.read(path, reject.operation, reject.direction)
-        kept = self.store.path("reject", version.digest, reject.dtype, prover(self.clean_tree))
+        kept = self.store.path("reject", version.digest, reject.dtype,
+                               prover(self.clean_tree, reject.operation))
         found = self.store.get(kept)
         if found is None:
             job = {"path": str(path), "operation": reject.operation, "device": reject.device,
@@ -207,7 +233,8 @@ class Court:
 
     def empty(self, version: source.Version) -> dict:
         """The row of a kernel that does nothing, in the place of `version`."""
-        kept = self.store.path("empty", version.digest, prover(self.clean_tree))
+        kept = self.store.path("empty", version.digest,
+                               prover(self.clean_tree, version.operation))
         found = self.store.get(kept)
         if found is None:
             with tempfile.TemporaryDirectory() as folder:
@@ -221,7 +248,8 @@ class Court:
         with mutants.applied(mutant, self.tree) as path:
             version = source.read(path, mutant.operation, mutant.direction)
             dtype = mutant.dtype or dtypes_of(version)[0]
-            kept = self.store.path("honest", version.digest, dtype, seeds, prover(self.clean_tree))
+            kept = self.store.path("honest", version.digest, dtype, seeds,
+                                   prover(self.clean_tree, mutant.operation))
             found = self.store.get(kept)
             if found is None:
                 start, refused = time.monotonic(), []

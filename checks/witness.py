@@ -49,6 +49,17 @@ def _inputs(case: Case) -> dict:
     return cases.draw(case, contracts.of(case.contract)).inputs
 
 
+def _given(run: Run) -> dict:
+    """The inputs of a launch."""
+    inputs = _inputs(run.case)
+    if run.plant is None:
+        return inputs
+    name, value = run.plant
+    changed = np.array(inputs[name])
+    changed.flat[changed.size // 2] = value
+    return {**inputs, name: changed}
+
+
 def _starts(case: Case, contract: Contract) -> dict[str, np.ndarray]:
     """Numbers that stand in every Sum output before the launch."""
     random = np.random.default_rng([case.seed, 29])
@@ -77,7 +88,7 @@ class _Tracer:
             random = np.random.default_rng(abs(run.shift))
             shifts = {name: run.shift if run.shift > 0 else int(random.integers(0, 16))
                       for name in stage.shapes}
-        return stage.run(_inputs(run.case), shifts=shifts, **run.settings,
+        return stage.run(_given(run), shifts=shifts, **run.settings,
                          starts=_starts(run.case, self.contract) if run.starts else None)
 
     def trace(self, run: Run, keep: str | None) -> dict:
@@ -104,7 +115,7 @@ class _Tracer:
     def _far(self, run: Run, result: Result) -> dict[str, float]:
         """Relative distance of every output from float64, where there is no original to ask."""
         with np.errstate(all="ignore"):
-            truth = cases.explicit(self.contract, _inputs(run.case))
+            truth = cases.explicit(self.contract, _given(run))
         far = {}
         for name, value in result.outputs.items():
             right = truth[name].astype(np.float64)

@@ -36,12 +36,14 @@ class Run:
     starts: bool = False
     shift: int = 0  # elements; negative: each buffer by another amount
     twin: int | None = None
+    plant: tuple[str, float] | None = None  # an input, and what stands in one place of it
 
     def __str__(self) -> str:
         words = [f"{name}={value}" for name, value in
                  {**self.parameters, **self.device, **self.settings}.items()]
         words += ["sums from random numbers"] * self.starts
         words += [f"pointers {'+' if self.shift > 0 else 'mixed '}{self.shift}"] * bool(self.shift)
+        words += [f"one {self.plant[1]} in {self.plant[0]}"] if self.plant else []
         return " ".join([str(self.case), *words])
 
 
@@ -79,8 +81,8 @@ class Plan:
             base = Run(self.case(sizes, 1), plain)
             made += [base, replace(base, starts=True, settings={"fill": "random",
                                                                 "guard": "random"})]
-        sources = [self._shapes(), self._memory(), self._values(), self._configurations(),
-                   self._elsewhere(), self._drawn()]
+        sources = [self._shapes(), self._memory(), self._values(), self._planted(),
+                   self._configurations(), self._elsewhere(), self._drawn()]
         for group in itertools.zip_longest(*(iter(list(s)) for s in sources)):
             made += [run for run in group if run is not None]
         made = [run for run in made if self.affordable(run.case.sizes, run.parameters)]
@@ -116,6 +118,15 @@ class Plan:
             for more in (0, 1):
                 sizes = (rows or [*self.spine.values()])[(seed + more) % len(rows or self.spine)]
                 yield Run(self.case(sizes, seed + 100 * more + 1, family), self.choices[0])
+
+    def _planted(self) -> Iterator[Run]:
+        """A number that is none, or infinite, in one place of one input."""
+        places = [self.spine[n] for n in (HOME, "tile") if n in self.spine]
+        for sizes in places or [*self.spine.values()][:1]:
+            for value in (float("nan"), float("inf"), float("-inf")):
+                for tensor in self.contract.inputs:
+                    if tensor.role != "I32":
+                        yield Run(self.case(sizes, 1), self.choices[0], plant=(tensor.name, value))
 
     def _configurations(self) -> Iterator[Run]:
         for choice in self.choices[1:]:
