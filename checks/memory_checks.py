@@ -13,7 +13,7 @@ from checks.trial import Trial
 from ported import device as devices
 from ported.binding import product
 
-THREADS = (1, 2, 3, 7)
+THREADS = (1, 2, 3, 7, 19)
 
 
 def base(trial: Trial) -> Result:

@@ -28,6 +28,10 @@ LARGEST = 3.4028235677973366e38  # from here on (largest float32 + half an ulp) 
 DOUBT = 2.0**-52  # float64's own rounding: a truth of 0 that comes of cancellation may not be 0
 
 
+def _memory(tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
 class Propagate(Mode):
     """Computes in float64 and carries the variance of every tensor's float32 error beside it."""
 
@@ -40,7 +44,7 @@ class Propagate(Mode):
         self.spreads: list[torch.Tensor] = []  # of each sum in turn, for Sample
         self.whole: list[bool] = []  # whether some numbers of each step need no rounding
         self.extra = 2 * (products / UNIT) ** 2 if products > UNIT else 0.0  # both factors rounded
-        self.longest: dict[int, int] = {}  # id -> terms of the longest sum behind a tensor
+        self.longest: dict[int, int] = {}  # memory -> terms of the longest sum behind what is in it
         self.infinite = False  # some product met infinities: a kernel may skip 0 times Inf
         self.overflows = False  # some step left float32's range
 
@@ -57,11 +61,11 @@ class Propagate(Mode):
 
     def terms(self, *tensors) -> int:
         """Terms of the longest sum behind any of the tensors."""
-        return max((self.longest.get(id(t), 1) for t in tensors), default=1)
+        return max((self.longest.get(_memory(t), 1) for t in tensors), default=1)
 
     def _keep(self, tensor, variance, terms: int = 1):
         self.known[id(tensor)] = (tensor, variance)
-        self.longest[id(tensor)] = max(terms, self.terms(tensor))
+        self.longest[_memory(tensor)] = max(terms, self.terms(tensor))  # views see it too
         return tensor
 
     def move(self, func, name, args, kwargs):

@@ -32,7 +32,7 @@ class Tier:
 
     drawn: int
     others: int
-    memory: tuple[str, ...] = (HOME, "one", "over", "long")
+    memory: tuple[str, ...] = (HOME, "one", "even", "over", "long")
     laws: tuple[str, ...] = (HOME, "over", "long")
     spine: bool = True
     offsets: int = 15
@@ -45,7 +45,7 @@ class Tier:
 TIERS = {"fast": Tier(30, 8), "deep": Tier(400, 100, tuple(SPINE), tuple(SPINE)),
          "seeds": Tier(3, 1, spine=False)}
 EMULATED = {
-    "fast": Tier(10, 3, (HOME, "over"), (HOME,), offsets=9, repeats=2, many=8, cost=1 << 20,
+    "fast": Tier(10, 3, (HOME, "even", "over"), (HOME,), offsets=9, repeats=2, many=8, cost=1 << 20,
                  every=False),
     "deep": Tier(100, 30, tuple(SPINE), tuple(SPINE), repeats=4, many=20, cost=1 << 24),
     "seeds": Tier(3, 1, spine=False, cost=1 << 20)}
