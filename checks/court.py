@@ -110,8 +110,9 @@ class Court:
 
     def __init__(self, tree: Path, clean: Path, scratch: Path, store: Store, device: str = ""):
         self.tree, self.clean_tree, self.store, self.device = tree, clean, store, device
-        self.dirty = Worker(root=tree, environment={"XDG_CACHE_HOME": str(scratch)})
-        self.clean = Worker(root=clean)
+        waiting = {"OMP_WAIT_POLICY": "passive"}  # judges share the cores: who waits must not spin
+        self.dirty = Worker(root=tree, environment={**waiting, "XDG_CACHE_HOME": str(scratch)})
+        self.clean = Worker(root=clean, environment=waiting)
         self.search = witness.Search(self.clean, self.dirty, store.folder / "originals")
 
     def __enter__(self) -> "Court":
@@ -159,7 +160,8 @@ class Court:
         dtype = mutant.dtype or dtypes_of(versions[0])[0]
         row = row_of(mutant, dtype)
         kept = self.store.path("proof", [v.digest for v in versions], row["device"], dtype,
-                               mutant.kind, prover(self.clean_tree, mutant.operation), witness.code())
+                               mutant.kind, prover(self.clean_tree, mutant.operation),
+                               witness.code())
         found = self.store.get(kept)
         if versions[0].digest == versions[1].digest:
             found = {"state": "error", "first": "the patch changes nothing that is compiled"}

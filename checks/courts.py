@@ -1,6 +1,5 @@
 """Several courts side by side, each with a copy of the checkout, over one list of tasks."""
 
-import queue
 import tempfile
 import threading
 from collections.abc import Callable
@@ -26,33 +25,47 @@ def linked(scratch: Path) -> Path:
 
 
 class _Work:
-    """The tasks that wait, the answers, and what went wrong with a judge."""
+    """The tasks that wait, in groups; the answers; and what went wrong with a judge."""
 
-    def __init__(self, tasks: list[Task], tell: Callable[[dict], None]):
-        self.waiting: queue.SimpleQueue = queue.SimpleQueue()
-        for entry in enumerate(tasks):
-            self.waiting.put(entry)
+    def __init__(self, tasks: list[Task], groups: list[str], tell: Callable[[dict], None]):
+        waiting: dict[str, list[int]] = {}
+        for number, group in enumerate(groups):
+            waiting.setdefault(group, []).append(number)
+        self.tasks, self.waiting = tasks, list(waiting.values())
         self.found: list[dict | None] = [None] * len(tasks)
         self.faults: list[BaseException] = []
+        self.taken: dict[int, list[int]] = {}  # the group that each judge is at
         self.tell, self.lock = tell, threading.Lock()
 
-    def done_by(self, court: Court) -> None:
+    def _take(self, judge: int) -> int | None:
+        """The number of the next task: of the group that this judge is at, else of one that nobody
+        is at, else of another's."""
+        with self.lock:
+            own = self.taken.get(judge)
+            if not own:
+                free = [g for g in self.waiting if g and all(g is not t for t in
+                                                             self.taken.values())]
+                own = (free or [g for g in self.waiting if g] or [None])[0]
+                self.taken[judge] = own
+            return own.pop(0) if own else None
+
+    def done_by(self, court: Court, judge: int) -> None:
         """Task after task, until none waits or another judge failed."""
         while not self.faults:
-            try:
-                at, task = self.waiting.get_nowait()
-            except queue.Empty:
+            number = self._take(judge)
+            if number is None:
                 return
-            self.found[at] = task(court)
+            self.found[number] = self.tasks[number](court)
             with self.lock:
-                self.tell(self.found[at])
+                self.tell(self.found[number])
 
 
-def all_of(tasks: list[Task], jobs: int, store: Store, device: str,
+def all_of(tasks: list[Task], groups: list[str], jobs: int, store: Store, device: str,
            tell: Callable[[dict], None]) -> list[dict]:
-    """The answer to each task, in the tasks' order; `tell` hears of each as it comes. What a judge
-    raises is raised here."""
-    work = _Work(tasks, tell)
+    """The answer to each task, in the tasks' order; `tell` hears of each as it comes. Tasks of one
+    group share what is known of its cases, so one judge takes them while others have their own.
+    What a judge raises is raised here."""
+    work = _Work(tasks, groups, tell)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="matrix-")))
         clean, scratch = mutants.copied(folder / "clean"), linked(folder / "cache")
@@ -61,7 +74,7 @@ def all_of(tasks: list[Task], jobs: int, store: Store, device: str,
             try:
                 tree = mutants.copied(folder / f"tree{number}", clean)
                 with Court(tree, clean, scratch, store, device) as court:
-                    work.done_by(court)
+                    work.done_by(court, number)
             except BaseException as error:  # noqa: B036 - raised below, in the caller's thread
                 work.faults.append(error)
 

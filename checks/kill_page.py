@@ -96,8 +96,8 @@ def figures(whole: Mapping) -> str:
     refused = sum(row["state"] == "killed-by" for row in matrix["rejects"])
     text = (f"**{len(killed)} of {len(seen)}** mutants with a witness are refused "
             f"({kill_count.share(rows):.1%}); {backward} of them are in backward kernels, "
-            f"{training} in training code. Of {len(matrix['rejects'])} wrong kernels as whole files "
-            f"{refused} are refused. ")
+            f"{training} in training code. Of {len(matrix['rejects'])} wrong kernels as whole "
+            f"files, {refused} are refused. ")
     empty = sum(row["state"] == "refused" for row in matrix["empty"])
     equal = [row for row in rows if row["kind"] == "equivalent"]
     passed = sum(row["state"] == "equivalent" for row in equal)

@@ -78,8 +78,10 @@ class Run:
         """Whether nothing is left out, so that the controls must be there."""
         return not (self.options.only or self.options.family or self.options.sample)
 
-    def judged(self, tasks: list) -> list[dict]:
-        return all_of(tasks, self.options.jobs, self.store, self.options.device or "", say)
+    def judged(self, tasks: list[tuple]) -> list[dict]:
+        """The rows of tasks, each with the group that it belongs to."""
+        return all_of([task for task, _ in tasks], [group for _, group in tasks],
+                      self.options.jobs, self.store, self.options.device or "", say)
 
     def chosen(self) -> list[Mutant]:
         """The mutants asked for. ValueError where there is none."""
@@ -101,13 +103,12 @@ class Run:
         chosen = self.chosen()
         rejects = refusals.read_all() if self.whole and not self.options.device else []
         empty = self._first_versions()
-        tasks = [lambda court, m=m: court.judge(m) for m in chosen]
-        tasks += [lambda court, r=r: court.reject(r) for r in rejects]
-        tasks += [lambda court, v=v: court.empty(v) for v in empty]
-        # Long ones first, so that no core waits for the last.
-        order = sorted(range(len(tasks)), key=lambda n: (n < len(chosen) and chosen[n].kernel))
-        found = dict(zip(order, self.judged([tasks[n] for n in order]), strict=True))
-        rows = [found[n] for n in range(len(tasks))]
+        tasks = [(lambda court, m=m: court.judge(m), f"{m.operation} {m.direction} {m.place}")
+                 for m in chosen]
+        tasks += [(lambda court, r=r: court.reject(r), f"{r.operation} {r.direction} {r.device}")
+                  for r in rejects]
+        tasks += [(lambda court, v=v: court.empty(v), "empty") for v in empty]
+        rows = self.judged(tasks)
         ends = (len(chosen), len(chosen) + len(rejects))
         return {"run": self.about(), "rows": rows[:ends[0]], "rejects": rows[ends[0]:ends[1]],
                 "empty": rows[ends[1]:]}
@@ -127,8 +128,8 @@ class Run:
         seeds = range(1, self.options.seeds + 1)
         share = {m: list(seeds if self.options.each else seeds[k::len(variants)])
                  for k, m in enumerate(variants)}
-        tasks = [lambda court, m=m, part=part: court.honest(m, part) for m, wanted in share.items()
-                 for part in (wanted[k:k + CHUNK] for k in range(0, len(wanted), CHUNK))]
+        tasks = [(lambda court, m=m, part=part: court.honest(m, part), m.label)
+                 for m, wanted in share.items() for part in (wanted[k:k + CHUNK] for k in range(0, len(wanted), CHUNK))]
         rows: dict[str, dict] = {}
         for found in self.judged(tasks):
             row = rows.setdefault(found["name"], {**found, "proofs": 0, "seconds": 0.0,

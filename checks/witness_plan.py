@@ -169,7 +169,7 @@ class Plan:
         found = []
         for run in made:
             key = (str(run.case), *run.parameters.items(), run.starts)
-            if not run.device and not run.settings and not run.shift:
+            if not (run.device or run.settings or run.shift or run.plant):
                 first.setdefault(key, len(found))
             found.append(replace(run, twin=first.get(key) if run.device else None))
         return found
