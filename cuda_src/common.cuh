@@ -95,6 +95,14 @@ __device__ inline int4 load_past(const int4* from) {
 }
 #endif
 
+// What the compiler has made of `word` it must make again from here on, instead of holding both: the
+// halves of a pair of bfloat16, two registers for one.
+#ifdef EMULATED
+inline void make_again(unsigned&) {}
+#else
+__device__ inline void make_again(unsigned& word) { asm volatile("" : "+r"(word)); }
+#endif
+
 // Sums and maxima over the 32 lanes of a warp; every lane gets the result. A butterfly: the order
 // of additions is the same in every lane and every run.
 __device__ inline float warp_sum(float x) {
