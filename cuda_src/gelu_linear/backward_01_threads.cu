@@ -6,7 +6,7 @@
 //@ block  256
 //@ dtype  all=float32 | F=bfloat16 P=bfloat16
 //@ claims deterministic batch_invariant no_atomics
-#include "activation.cuh"
+#include "gelu/gelu.cuh"
 
 extern "C" __global__ void gelu_linear_dpre(F* dpre, const F* dout, const F* pre, const P* weight,
                                             int N, int C, int O) {
@@ -16,7 +16,7 @@ extern "C" __global__ void gelu_linear_dpre(F* dpre, const F* dout, const F* pre
     float sum = 0.0f;
     for (int o = 0; o < O; o++)
         sum += to_float(dout[n * O + o]) * to_float(weight[(size_t)o * C + c]);
-    dpre[i] = from_float<F>(sum * gelu_slope(to_float(pre[i])));
+    dpre[i] = from_float<F>(sum * slope_by_tanh(to_float(pre[i])));
 }
 
 extern "C" __global__ void gelu_linear_dweight(G* dweight, const F* dout, const F* act, int N,

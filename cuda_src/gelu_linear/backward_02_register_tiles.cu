@@ -8,7 +8,7 @@
 //@ scratch part F32["128 O"]
 //@ dtype  all=float32 | F=bfloat16 P=bfloat16
 //@ claims deterministic no_atomics
-#include "../activation.cuh"
+#include "gelu/gelu.cuh"
 #include "../linear/bias.cuh"
 #include "../product.cuh"
 
@@ -17,7 +17,7 @@ extern "C" __global__ void gelu_linear_dpre(F* dpre, const F* dout, const F* pre
     auto a = [=](size_t n, int o) { return to_float(dout[n * O + o]); };
     auto b = [=](int c, size_t o) { return to_float(weight[o * C + c]); };
     auto store = [=](size_t n, int c, float y) {
-        dpre[n * C + c] = from_float<F>(y * gelu_slope(to_float(pre[n * C + c])));
+        dpre[n * C + c] = from_float<F>(y * slope_by_tanh(to_float(pre[n * C + c])));
     };
     product_registers<true, false>(N, C, O, a, b, store);
 }

@@ -13,7 +13,7 @@
 //@ dtype   F=bfloat16 P=bfloat16
 //@ claims  deterministic no_atomics
 //@ concedes chopped
-#include "../activation.cuh"
+#include "gelu/gelu.cuh"
 #include "../linear/bias.cuh"
 #include "../linear/wide.cuh"
 
@@ -25,8 +25,8 @@ extern "C" __global__ void __launch_bounds__(block) gelu_linear_dpre(F* dpre, co
     wide_dinp(dout, weight, N, C, O, [=](size_t n, int c, float y, float z) {
         const F* x = pre + n * C + c;
         bool both = c + 1 < C;
-        y *= gelu_slope(to_float(x[0]));
-        if (both) z *= gelu_slope(to_float(x[1]));
+        y *= slope_by_tanh(to_float(x[0]));
+        if (both) z *= slope_by_tanh(to_float(x[1]));
         wide_put(dpre + n * C + c, pairs, both, y, z);
     });
 }
@@ -38,7 +38,7 @@ extern "C" __global__ void __launch_bounds__(block) linear_dweight(float* sums, 
 }
 
 extern "C" __global__ void linear_add(G* dweight, const float* sums, int O, int C) {
-    wide_add(dweight, sums, O, C, SPLIT);
+    add_parts(dweight, sums, O, C, SPLIT);
 }
 
 extern "C" __global__ void linear_dbias_parts(float* part, const F* dout, int N, int O) {

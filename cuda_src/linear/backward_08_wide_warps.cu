@@ -33,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(block) linear_dweight(float* sums, 
 }
 
 extern "C" __global__ void linear_add(G* dweight, const float* sums, int O, int C) {
-    wide_add(dweight, sums, O, C, SPLIT);
+    add_parts(dweight, sums, O, C, SPLIT);
 }
 
 extern "C" __global__ void linear_dbias_parts(float* part, const F* dout, int N, int O) {

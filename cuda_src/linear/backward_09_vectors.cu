@@ -14,6 +14,7 @@
 //@ claims  deterministic no_atomics
 //@ spills  4
 #include "bias.cuh"
+#include "sums.cuh"
 #include "product_vectors.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 2) linear_dinp(F* dinp, const F* dout,
@@ -42,11 +43,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) linear_dweight(float* sums,
 }
 
 extern "C" __global__ void linear_add(G* dweight, const float* sums, int O, int C) {
-    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x, size = (size_t)O * C;
-    if (i >= size) return;
-    float sum = 0.0f;
-    for (int part = 0; part < SPLIT; part++) sum += sums[part * size + i];
-    dweight[i] += sum;
+    add_parts(dweight, sums, O, C, SPLIT);
 }
 
 extern "C" __global__ void linear_dbias_parts(float* part, const F* dout, int N, int O) {

@@ -1,6 +1,7 @@
 // The products of linear's backward on product_wide.cuh, for linear and what is fused with it.
 #pragma once
 #include "../product_wide.cuh"
+#include "sums.cuh"
 
 // Y = dout @ weight, [N, C]; `store` as product_wide's.
 template <class Store>
@@ -24,13 +25,4 @@ __device__ __forceinline__ void wide_dweight(float* sums, const F* dout, const F
     };
     product_wide<false, false>(dout, inp, O, C, N, at.x, at.y, min(part * each, stages),
                                min((part + 1) * each, stages), store);
-}
-
-// dweight += the parts, in order; a thread an element.
-__device__ inline void wide_add(G* dweight, const float* sums, int O, int C, int split) {
-    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x, size = (size_t)O * C;
-    if (i >= size) return;
-    float sum = 0.0f;
-    for (int part = 0; part < split; part++) sum += sums[part * size + i];
-    dweight[i] += sum;
 }

@@ -10,14 +10,14 @@
 //@ scratch dpre F32["N O"]
 //@ dtype  all=float32 | F=bfloat16 P=bfloat16
 //@ claims deterministic no_atomics
-#include "../activation.cuh"
+#include "gelu/gelu.cuh"
 #include "../linear/bias.cuh"
 #include "../product.cuh"
 
 extern "C" __global__ void linear_gelu_dpre(float* dpre, const F* dout, const F* pre, int N,
                                             int O) {
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < (size_t)N * O) dpre[i] = to_float(dout[i]) * gelu_slope(to_float(pre[i]));
+    if (i < (size_t)N * O) dpre[i] = to_float(dout[i]) * slope_by_tanh(to_float(pre[i]));
 }
 
 extern "C" __global__ void linear_dinp(F* dinp, const float* dpre, const P* weight, int N, int C,

@@ -16,14 +16,14 @@
 //@ dtype   F=bfloat16 P=bfloat16
 //@ claims  deterministic no_atomics
 //@ concedes chopped
-#include "../activation.cuh"
+#include "gelu/gelu.cuh"
 #include "../linear/bias.cuh"
 #include "../linear/wide.cuh"
 
 extern "C" __global__ void linear_gelu_dpre(F* dpre, const F* dout, const F* pre, int N, int O) {
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < (size_t)N * O)
-        dpre[i] = from_float<F>(to_float(dout[i]) * gelu_slope(to_float(pre[i])));
+        dpre[i] = from_float<F>(to_float(dout[i]) * slope_by_tanh(to_float(pre[i])));
 }
 
 extern "C" __global__ void __launch_bounds__(block) linear_dinp(F* dinp, const F* dpre,
@@ -42,7 +42,7 @@ extern "C" __global__ void __launch_bounds__(block) linear_dweight(float* sums, 
 }
 
 extern "C" __global__ void linear_add(G* dweight, const float* sums, int O, int C) {
-    wide_add(dweight, sums, O, C, SPLIT);
+    add_parts(dweight, sums, O, C, SPLIT);
 }
 
 extern "C" __global__ void linear_dbias_parts(float* part, const F* dpre, int N, int O) {

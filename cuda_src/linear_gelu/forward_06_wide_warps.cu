@@ -5,7 +5,7 @@
 //@ block  128 256
 //@ dtype  F=bfloat16 P=bfloat16
 //@ claims deterministic batch_invariant no_atomics
-#include "../activation.cuh"
+#include "gelu/gelu.cuh"
 #include "../product_wide.cuh"
 
 extern "C" __global__ void __launch_bounds__(block)
@@ -18,7 +18,7 @@ extern "C" __global__ void __launch_bounds__(block)
         y += to_float(bias[o]);
         if (both) z += to_float(bias[o + 1]);
         wide_put(pre + n * O + o, pre_pairs, both, y, z);
-        wide_put(out + n * O + o, out_pairs, both, gelu(y), gelu(z));
+        wide_put(out + n * O + o, out_pairs, both, by_tanh(y), by_tanh(z));
     };
     product_wide<true, true>(inp, weight, N, O, C, at.x, at.y, 0, (C + 31) / 32, store);
 }
