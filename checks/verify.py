@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from checks import command, verify_file, verify_page, verify_text, verify_verdict
+from checks import cases, command, verify_file, verify_page, verify_text, verify_verdict
 from checks.tiers import TIERS
 from checks.verify_file import FileError, Given
 from checks.verify_verdict import Place
@@ -30,6 +30,7 @@ from ported.precision import PRECISIONS
 
 DEVICES = {".c": ["cpu"], ".cu": ["emulated", "cuda"], ".py": ["cuda"]}
 SHORTHANDS = ("block", "grid", "shared")  # directives with flags of their own
+TIMING = 600.0  # seconds that all timed shapes together may take
 PROVED, REFUSED, NOT_JUDGED, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -40,10 +41,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", choices=devices.NAMES, help="otherwise cpu for .c; emulated, and cuda where "
         "there is a GPU, for .cu")
     add("--dtype", choices=list(PRECISIONS), help="otherwise every one that the file allows")
-    add("--tier", default="fast", choices=list(TIERS), help="deep: hours more of the same")
+    add("--tier", default="fast", choices=list(TIERS), help="deep: many times as much")
     add("--seed", type=int, default=0, help="of every random number")
     add("--case", help="one case, as the report prints it: 'N=1,C=3:seed=5:family=randn'")
-    add("--timeout", type=float, default=600.0, help="seconds that a proof may take (600)")
+    add("--timeout", type=float, help="seconds that a proof may take (300; with --tier deep 7200)")
     for word in SHORTHANDS:
         add(f"--{word}", help=f"as if the file had a line `//@ {word} ...`")
     add("--directive", action="append", default=[], metavar="'WORD ...'",
@@ -94,10 +95,13 @@ def _judged(file: str, op: str, options) -> int:
         given = verify_file.read(Path(file), op, _directives(options))
         places, absent = _places(given, options)
         axes = _axes(given, options.shape)
-    except (FileError, devices.DeviceError) as error:
+        if options.case:
+            cases.parse(options.case, given.contract)
+    except (FileError, devices.DeviceError, cases.CaseError) as error:
         print(f"error: {error}", file=sys.stderr)
         _write(options.json, json.dumps(verify_verdict.error(file, op, str(error)), indent=1))
         return NOT_JUDGED
+    options.timeout = options.timeout or (7200.0 if options.tier == "deep" else 300.0)
     verdict = verify_verdict.of(given, places, absent, options)
     with Worker() as worker:
         for place in places:
@@ -106,12 +110,12 @@ def _judged(file: str, op: str, options) -> int:
     for place in places:
         if options.bench and verdict.wants_times(place):
             _say(f"timing on {place} ...")
-            verdict.timed(place, _times(given, place, axes, options.timeout))
+            verdict.timed(place, _times(given, place, axes))
     found = verdict.as_dict()
     _write(options.json, json.dumps(found, indent=1, allow_nan=False))
     _write(options.html, verify_page.page(found) if options.html else "")
     if options.json != "-":
-        print(verify_text.text(found))
+        _print(verify_text.text(found))
     return {"proved": PROVED, "refused": REFUSED}.get(found["verdict"], NOT_JUDGED)
 
 
@@ -119,9 +123,17 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _print(text: str) -> None:
+    """To the terminal, or to a reader (`head`) who may have gone."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _write(path: str | None, text: str) -> None:
     if path == "-":
-        print(text)
+        _print(text)
     elif path:
         Path(path).write_text(text + "\n")
         _say(f"wrote {path}")
@@ -185,7 +197,7 @@ def _proof(worker: Worker, given: Given, place: Place, options) -> tuple[dict, d
     return proof, None
 
 
-def _times(given: Given, place: Place, axes: dict | None, timeout: float) -> dict:
+def _times(given: Given, place: Place, axes: dict | None) -> dict:
     """What verify_timing answers; a crash or a hang there is its `lost`."""
     with tempfile.TemporaryDirectory() as folder:
         asked, answer = Path(folder) / "job.json", Path(folder) / "answer.json"
@@ -193,9 +205,9 @@ def _times(given: Given, place: Place, axes: dict | None, timeout: float) -> dic
         words = [sys.executable, "-m", "checks.verify_timing", str(asked), str(answer)]
         try:
             result = subprocess.run(words, cwd=ROOT, stdout=subprocess.DEVNULL, text=True,
-                                    stderr=subprocess.PIPE, timeout=timeout, env=os.environ)
+                                    stderr=subprocess.PIPE, timeout=TIMING)
         except subprocess.TimeoutExpired:
-            return {"lost": f"no answer after {timeout:.0f} s"}
+            return {"lost": f"no answer after {TIMING:.0f} s"}
         if result.returncode or not answer.is_file():
             said = result.stderr.strip().splitlines()[-1:] or [""]
             return {"lost": f"the timing process ended with {result.returncode}: {said[0][:300]}"}

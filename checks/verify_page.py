@@ -5,6 +5,7 @@ a phone. Errors stand on a logarithmic axis against the bound, which is 1.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from html import escape
 
@@ -68,8 +69,9 @@ def _tiles(verdict: Mapping) -> str:
         best = min(timings, key=lambda t: t["seconds"])
         peer = min(best["peers"].values(), default=None)
         tiles.append((time_of(best["seconds"]), f"at {shape_of(best['axes'])}"))
-        tiles += [(f"{peer / best['seconds']:.2f}&times;", "PyTorch's time over this file's")] * (
-            peer is not None)
+        doubt = " (other work ran beside: says little)" if busy(best) else ""
+        tiles += [(f"{peer / best['seconds']:.2f}&times;", "PyTorch's time over this file's"
+                   + doubt)] * (peer is not None)
         tiles.append((f"{best['share']:.0%}", "of what the hardware allows (roofline)"))
     return '<div class="tiles">' + "".join(
         f"<div><b>{value}</b><span>{escape(what)}</span></div>" for value, what in tiles) + "</div>"
@@ -196,7 +198,8 @@ def _errors(proof: Mapping) -> str:
     key = " ".join(f'<span class="entry"><svg width="14" height="14">{_mark(k, 50, name)}</svg>'
                    f"{escape(name)}</span>" for k, name in enumerate(kinds))
     note = ("Each dot is the worst element of one output, over all examples of a row; left of the "
-            "bound is accepted, the shaded side is refused. Point at a dot for its case.")
+            "bound is accepted, the shaded side is refused; at the left edge stands 0.01 and what "
+            "is smaller. Point at a dot for its case.")
     note += f" In bfloat16: {NARROW}." if proof["precision"] == "bfloat16" else ""
     legend = "".join(f"<dt>{name}</dt><dd>{escape(explained.FAMILIES[name])}</dd>"
                      for name in by_family)
@@ -211,7 +214,8 @@ def _times(timings: list[Mapping]) -> str:
     """Bars: this file, PyTorch, and the least time that the hardware allows."""
     parts = []
     for timing in timings:
-        every = {"this file": timing["seconds"], **timing["peers"]}
+        every = {"this file": timing["seconds"],
+                 **{re.sub(r" \d\S*", "", name): s for name, s in timing["peers"].items()}}
         longest = max(every.values())
         floor = 100 * timing["seconds"] * min(timing["share"], 1) / longest
         bars = "".join(
@@ -228,7 +232,7 @@ def _times(timings: list[Mapping]) -> str:
                 "the timed outputs are, bit for bit, those that were judged"
                 if timing["digest"] == "equal" else timing["fault"], busy(timing)]
         parts.append(f'<h3>{escape(where)}</h3><div class="rows">{bars}</div>'
-                     f'<p class="note">{escape(". ".join(filter(None, said)))}.</p>')
+                     f'<p class="note">{escape("; ".join(filter(None, said)))}.</p>')
     return section("Time", *parts, note=(
         "Medians of rounds in random order, over buffers that no private cache holds. The line is "
         "the roofline: the least time in which this machine, as measured in this run, moves the "

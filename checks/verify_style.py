@@ -25,7 +25,8 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
   grid-template-columns: repeat(auto-fit, minmax(135px, 1fr)) }
 .tiles div { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
   padding: 12px 14px }
-.tiles b { display: block; font-size: 24px; font-variant-numeric: tabular-nums }
+.tiles b { display: block; font-size: 22px; white-space: nowrap;
+  font-variant-numeric: tabular-nums }
 .tiles span { color: var(--soft); font-size: 13px; line-height: 1.3; display: block }
 pre, code { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace }
 code { overflow-wrap: anywhere }
@@ -70,5 +71,7 @@ dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 4px 
 dt { color: var(--soft) } dd { margin: 0; overflow-wrap: anywhere }
 @media (max-width: 560px) { main { padding: 20px 12px 40px } h1 { font-size: 25px }
   section { padding: 16px 14px } .row { grid-template-columns: 92px minmax(0, 1fr) 52px; gap: 8px }
-  .label, .value { font-size: 13px } dl { grid-template-columns: 1fr } dd { margin-bottom: 6px } }
+  .label, .value { font-size: 13px } figure table { font-size: 12px }
+  figure td, figure th { padding-right: 6px }
+  dl { grid-template-columns: 1fr } dd { margin-bottom: 6px } }
 """

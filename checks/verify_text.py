@@ -44,7 +44,8 @@ def text(verdict: Mapping) -> str:
         lines += ["", *_proof(proof, explained=not place)]
     if verdict["timings"]:
         lines += ["", "TIME", *(line for one in verdict["timings"] for line in _timing(one))]
-    lines += ["", "NOT CHECKED", *_not_checked(verdict["not_checked"])]
+    if verdict["verdict"] != "error":
+        lines += ["", "NOT CHECKED", *_not_checked(verdict["not_checked"])]
     lines += ["", f"again: {verdict['command']}"]
     return "\n".join(lines)
 
@@ -148,9 +149,13 @@ def _errors(proof: Mapping) -> list[str]:
 
 def busy(timing: Mapping) -> str:
     """A warning where the samples of a time are far apart."""
-    low, high = min(timing["samples"]), max(timing["samples"])
-    return (f"samples from {seconds(low)} to {seconds(high)}: something else ran beside it, so "
-            "this time says little") if high > BUSY * low else ""
+    for name in ("samples", "peer_samples"):
+        low, high = (pick(timing.get(name) or [1.0]) for pick in (min, max))
+        if high > BUSY * low:
+            whose = "this file's" if name == "samples" else "PyTorch's"
+            return (f"{whose} samples lie between {seconds(low)} and {seconds(high)}: something "
+                    "else ran on this machine, so these times say little")
+    return ""
 
 
 def against(timing: Mapping) -> list[str]:

@@ -110,8 +110,9 @@ def on_cpu(version, contract, axes, machine, roof, ledger: Ledger) -> list[dict]
     variants = {bench.PEER: peers, honest.NOISE: peers} | {n: t.calls for n, t in found.items()}
     samples = honest.interleave(variants, slow=SLOW)
     noise = honest.ratio(samples[honest.NOISE], samples[bench.PEER]).median
-    return [entry(bench.record(version, timed.parameters, contract, axes, samples[name],
-                               samples[bench.PEER], noise, machine, roof), timed.digest())
+    return [{**entry(bench.record(version, timed.parameters, contract, axes, samples[name],
+                                  samples[bench.PEER], noise, machine, roof), timed.digest()),
+             "peer_samples": [float(f"{s:.4g}") for s in samples[bench.PEER]]}
             for name, timed in found.items()]
 
 

@@ -15,10 +15,10 @@
                 refusals [{checks, output, found, ratio, case, parameters, replay, follows}],
                 simplest first (follows: the plain result is wrong already, so this says no more),
                 refused {check: times}, picture (verify_picture.of, with case and check; or null)
-    timings     one a device, precision, shape and configuration: seconds, samples, peers {name:
-                seconds}, ratio (ours over the peer's), verdict (FASTER, SAME, SLOWER, UNSURE),
-                share of the roofline, roof, bytes, operations, ceilings, digest (equal: the timed
-                outputs are, bit for bit, those that were judged), fault
+    timings     one a device, precision, shape and configuration: seconds, peers {name: seconds},
+                samples, peer_samples, ratio (ours over the peer's), verdict (FASTER, SAME, SLOWER,
+                UNSURE), share of the roofline, roof, bytes, operations, ceilings, digest (equal:
+                the timed outputs are, bit for bit, those that were judged), fault
     not_checked [{what, why, where}]
 
 `worst` and `ratio` of proofs are errors over their bound: at most 1 is accepted. Numbers that JSON
@@ -88,7 +88,8 @@ def command(given: Given, more: list[str] = ()) -> str:
     path, op = str(given.path), given.contract.name
     if not PLAIN.fullmatch(path):
         return f"python -m checks.verify --file {shlex.quote(path)} --op {op} {behind}".strip()
-    arguments = f" ARGS={shlex.quote(behind)}" if behind else ""
+    quoted = shlex.quote(behind) if re.search(r'["$`\\]', behind) else f'"{behind}"'
+    arguments = f" ARGS={quoted}" if behind else ""
     return f"make verify FILE={shlex.quote(path)} OP={op}{arguments}"
 
 
@@ -154,7 +155,8 @@ class Verdict:
         for fault in faults:
             judged = any(f": {rule}: " in fault["message"] for rule in RULES)
             kept = found.setdefault((fault["message"], fault["case"]), {
-                "checks": [], "output": fault["output"], "found": fault["message"],
+                "checks": [], "output": fault["output"],
+                "found": re.sub(r":\n +at: ", " at: ", fault["message"]),
                 "ratio": fault["ratio"], "case": fault["case"], "parameters": fault["parameters"],
                 "follows": plain and judged, "replay": self.replay(place, fault["case"])})
             kept["checks"] += [fault["check"]] * (fault["check"] not in kept["checks"])
@@ -208,20 +210,21 @@ class Verdict:
     def message(self) -> str:
         """The verdict in a sentence."""
         name, op = self.given.path.name, self.given.contract.name
-        by: dict[str, list[str]] = {}
+        said: dict[str, list[str]] = {}
         for place, proof in self.proofs.items():
-            by.setdefault(proof["verdict"], []).append(str(place))
-        where = "; ".join(f"{verdict} on {' and '.join(at)}" for verdict, at in by.items())
+            said.setdefault(proof["verdict"], []).append(str(place))
+        where = "; ".join(f"{verdict} on {' and '.join(at)}" for verdict, at in said.items())
         if self.word == "proved":
             return f"{name} computes {op} ({where})"
         if self.word == "refused":
             wrong = list(dict.fromkeys(check for proof in self.proofs.values()
                                        for r in proof["refusals"] if not r["follows"]
                                        for check in r["checks"]))
-            return f"{name} does not compute {op}: {where}, by {', '.join(wrong)}"
+            by = f", by {', '.join(wrong)}" if (wrong := [w for w in wrong if w not in BAD]) else ""
+            return f"{name} does not compute {op}: {where}{by}"
         why = next((p["reason"] or p["refusals"][0]["found"] for p in self.proofs.values()
                     if p["verdict"] != "proved"), "")
-        return f"{name} could not be judged as {op}: {why}"
+        return f"{name} could not be judged as {op}: {why.partition(chr(10))[0].rstrip(':')}"
 
     def not_checked(self) -> list[dict]:
         """What the verdict does not rest on, and why."""
@@ -264,8 +267,8 @@ class Verdict:
             found.append(("more shapes, numbers and orders of threads",
                           "this was the fast tier; --tier deep runs more of all"))
         return [*found,
-                (f"tensors of more than {ELEMENTS} elements", "but for the timed shapes; an index "
-                 "that overflows 2^31 is not met"),
+                (f"tensors of more than {ELEMENTS:,} elements", "but for the timed shapes, if any: "
+                 "an index that overflows 2^31 is not met"),
                 (f"reads and writes farther than {GUARD} elements from a buffer", "unless they "
                  "crash, or the emulated device looks at every access"),
                 ("other processors, compilers and drivers", "the verdict holds for this machine")]
