@@ -26,13 +26,14 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
-import torch
 
 from checks import (
     compare_band,
     compare_bisect,
+    compare_program,
     compare_report,
     compare_runs,
+    compare_trainer,
     stock_runs,
     training_run,
 )
@@ -46,6 +47,7 @@ from ported.training.schedules import SCHEDULES
 from reference.programs import gpt2
 
 Say = Callable[[str], None]
+MODES = ("program", "plan", "trainer", "kept", "free", "fed")
 DEFAULTS = ["--steps", "100", "--batch", "4"]
 FREE = ("threads", "device", "plain", "use", "out", "name", "eval_every", "eval_sequences",
         "sample_every", "sample_tokens", "prompt", "temperature", "top_k", "checkpoint_every",
@@ -59,7 +61,7 @@ class Comparison:
     losses: list[float]
     band: compare_band.Band
     audit: list[compare_bisect.Judged] = field(default_factory=list)
-    walk: list[compare_bisect.Judged] = field(default_factory=list)
+    walk: list[compare_bisect.Judged | compare_program.Part] = field(default_factory=list)
 
     @property
     def judged(self) -> list[compare_band.Judged]:
@@ -77,8 +79,8 @@ class Comparison:
     def passed(self) -> bool:
         return self.run_holds and self.steps_hold
 
-    def first(self, mode: str) -> compare_bisect.Judged | None:
-        """The first step that leaves its bound, "fed" or "free"."""
+    def first(self, mode: str) -> compare_bisect.Judged | compare_program.Part | None:
+        """The first that leaves its bound in a mode of MODES."""
         return next((one for one in [*self.walk, *self.audit]
                      if one.mode == mode and not one.accepted), None)
 
@@ -101,11 +103,11 @@ def follow(config: Config, size: gpt2.Config, candidates: Mapping, first: Mappin
     found, looked = Comparison([], compare_band.Band()), compare_report.shown(steps)
     begun = truth.placed(first)
     schedule, points = SCHEDULES[config.schedule], found.band.points
-    for number in range(steps):
+    for number, right in zip(range(steps), stock_runs.rates(config), strict=False):
         rate = config.learning_rate * schedule(number, config.steps, config.warmup,
                                                config.final_fraction)
         batch = loader.next(config.batch)
-        theirs = [run.step(batch, rate) for run in (truth, *strays)]
+        theirs = [run.step(batch, right) for run in (truth, *strays)]
         ours = {name: run.step(number, rate) for name, run in candidates.items()}
         found.losses.append(theirs[0][0])
         for k, family in enumerate(("loss", "norm")):
@@ -126,18 +128,6 @@ def follow(config: Config, size: gpt2.Config, candidates: Mapping, first: Mappin
     return found, truth, loader
 
 
-def next_state(config: Config, truth: stock_runs.StockRun, loader: Loader) -> dict:
-    """What buffers hold before the step that follows, by the truth: the steps' inputs are real, but
-    for one word that is sure to come several times."""
-    B, T = config.micro, config.sequence_length
-    tokens, targets = (part[:B].copy() for part in loader.next(config.batch))
-    tokens[:, ::5] = tokens[0, 0]
-    learned = {name: np.asarray(torch.as_tensor(value).cpu())
-               for name, value in truth.tensors().items()}
-    return {**learned, "tokens": tokens, "targets": targets, "dscale": 1 / (B * T),
-            "lr": config.learning_rate, "t": config.steps + 1}
-
-
 def compare(config: Config, kernels: Mapping[str, Version] | None = None, bisect: bool = False,
             say: Say = print) -> Comparison:
     """The ported trainer against stock PyTorch over `config.steps` steps.
@@ -152,12 +142,16 @@ def compare(config: Config, kernels: Mapping[str, Version] | None = None, bisect
     found, truth, loader = follow(config, size, {"ported": ported}, first, config.steps, say)
     if config.device == "cuda" and not bisect:
         return found  # the prover judged the kernels at these shapes; here it would take minutes
-    state = next_state(config, truth, loader)
+    state = compare_runs.next_state(config, truth, loader)
     say("every kernel on the next step's inputs, by the gate")
     found.audit = list(compare_bisect.fed(ported.executor, state, every=False))
     if bisect:
-        say("every step of the program, in a free run and on the reference's inputs")
-        found.walk = [*compare_bisect.free(ported.executor, state),
+        say("the program against stock, the plan, the trainer's own parts, then every step of the "
+            "program, in a free run and on the reference's inputs")
+        found.walk = [*compare_program.program(ported.executor, config, size, state),
+                      *compare_program.plan(ported.executor),
+                      *compare_trainer.judged(ported.executor, config, first),
+                      *compare_bisect.free(ported.executor, state),
                       *compare_bisect.fed(ported.executor, state)]
     return found
 
@@ -203,7 +197,7 @@ def report(found: Comparison, config: Config, say: Say = print) -> int:
     if steps:
         worst = max(steps, key=lambda one: one.ratio if one.accepted else float("inf"))
         say(f"{len(steps)} outputs of single steps judged; the worst: {worst}")
-    for mode in ("free", "fed"):
+    for mode in MODES:
         if (one := found.first(mode)) is not None:
             say(f"first to leave its bound, {one}")
     say(f"the picture: {compare_report.draw(run / 'compare.png', judged, found.losses, run.name)}")

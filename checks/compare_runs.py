@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ported.evidence import Choice
 from ported.executor import Executor, contracts_of, wanted
@@ -36,6 +37,18 @@ def first_weights(config: Config, size: gpt2.Config) -> dict[str, np.ndarray]:
         return found
     return {name: weights.initial(name, shape, config.seed, size.L, size.V)
             for name, shape in shapes.items()}
+
+
+def next_state(config: Config, truth, data: Loader) -> dict:
+    """What buffers hold before the step that follows, by the truth: the steps' inputs are real, but
+    for one word that is sure to come several times."""
+    B, T = config.micro, config.sequence_length
+    tokens, targets = (part[:B].copy() for part in data.next(config.batch))
+    tokens[:, ::5] = tokens[0, 0]
+    learned = {name: np.asarray(torch.as_tensor(value).cpu())
+               for name, value in truth.tensors().items()}
+    return {**learned, "tokens": tokens, "targets": targets, "dscale": 1 / (B * T),
+            "lr": config.learning_rate, "t": config.steps + 1}
 
 
 class Ported:

@@ -94,7 +94,7 @@ def tensors() -> dict[str, np.ndarray]:
     given |= {f"weights/{name}": value for name, value in start.items()}
     given |= {"tokens": np.stack([tokens for tokens, _ in walks]),
               "targets": np.stack([targets for _, targets in walks])}
-    given |= _first_step(run.model, walks[0])
+    given |= first_step(run.model, walks[0])
     told = [run.step(batch, RATE) for batch in walks]
     given |= {"losses": np.array([loss for loss, _ in told]),
               "norms": np.array([norm for _, norm in told])}
@@ -102,7 +102,8 @@ def tensors() -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(value) for name, value in given.items()}
 
 
-def _first_step(model: torch.nn.Module, batch: stock_runs.Batch) -> dict[str, np.ndarray]:
+def first_step(model: torch.nn.Module, batch: stock_runs.Batch) -> dict[str, np.ndarray]:
+    """Activations (`forward/NAME`) and gradients (`backward/dNAME`) of one batch, by stock."""
     torch.set_num_threads(1)
     model = copy.deepcopy(model)
     watched = Watched(model)

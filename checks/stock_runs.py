@@ -64,6 +64,23 @@ def strays(precision: str) -> tuple[Variation, ...]:
     return tuple(replace(one, low="tf32" if precision == "tf32" else "") for one in STRAYS)
 
 
+def rates(config: Config) -> list[float]:
+    """The learning rate of every step, by formulas of its own: the trainer's schedules are not
+    asked. A line up over the warm-up; from there on, `x` of the way, down to the floor."""
+    steps, last = np.arange(config.steps), config.steps - 1
+    start = config.warmup
+    if config.schedule == "wsd":
+        start = max(start, (last * 8) // 10)
+    x = np.interp(steps, [start, last], [0, 1]) if last > start else (steps >= start) * 1.0
+    share = {"cosine": np.cos(np.pi / 2 * x) ** 2, "linear": 1 - x, "constant": np.ones_like(x),
+             "wsd": 1 - x**0.5}[config.schedule]
+    floor = config.final_fraction
+    rate = floor + (1 - floor) * share
+    rising = np.linspace(0, 1, config.warmup + 1)[1:][: config.steps]
+    rate[: len(rising)] = rising
+    return (config.learning_rate * rate).tolist()
+
+
 def renumbered(state: Mapping[str, torch.Tensor], size: gpt2.Config, seed: int,
                back: bool = False) -> State:
     """The same function with residual channels and hidden units in another order (seed 0: as is);

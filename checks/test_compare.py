@@ -55,7 +55,7 @@ def test_honest_kernels_pass(honest, flags, capsys):
     assert Path(picture.removeprefix("the picture: ")).read_bytes().startswith(b"\x89PNG")
     counted = {one.point.family for one in honest.judged}
     assert counted == set(compare_band.FAMILIES)
-    assert {one.mode for one in honest.walk} == {"free", "fed"}
+    assert {one.mode for one in honest.walk} == set(compare.MODES)
 
 
 def test_bfloat16_keeps_to_the_band_of_stock_in_bfloat16(flags, monkeypatch):
@@ -94,7 +94,7 @@ def test_wrong_kernels_fail_and_are_named(flags, fuse):
         found, truth, loader = compare.follow(config, size, candidates, first, STEPS,
                                               lambda text: None)
     outside = {one.candidate for one in found.judged if not one.within}
-    state = compare.next_state(config, truth, loader)
+    state = compare_runs.next_state(config, truth, loader)
     named, unseen = set(), []
     for name, run in candidates.items():
         operation = REJECTS[name].contract_name

@@ -150,8 +150,8 @@ def test_a_step_is_done_again_to_name_what_fails(tmp_path):
     program, cpu = starting.program_of(config, begun.size), starting.open_device(begun)
     needs = wanted(program, contracts_of(program))
     kernels = runs.kernels(program, cpu, "first")
-    lock = {"kernels": {key: {"version": kernels[key].version.name, "parameters": {}}
-                        for key in needs}}
+    lock = {"identity": {}, "kernels": {
+        key: {"version": kernels[key].version.name, "parameters": {}} for key in needs}}
     sizes = {name: program.sizes[name] for name in ("L", "H", "C", "V", "Tmax")}
     recorded = {"sizes": sizes, "lock": lock}
     said = trace.traced(config, recorded, None, 3, lambda text: None)
