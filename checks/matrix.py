@@ -129,7 +129,8 @@ class Run:
         share = {m: list(seeds if self.options.each else seeds[k::len(variants)])
                  for k, m in enumerate(variants)}
         tasks = [(lambda court, m=m, part=part: court.honest(m, part), m.label)
-                 for m, wanted in share.items() for part in (wanted[k:k + CHUNK] for k in range(0, len(wanted), CHUNK))]
+                 for m, wanted in share.items()
+                 for part in (wanted[k:k + CHUNK] for k in range(0, len(wanted), CHUNK))]
         rows: dict[str, dict] = {}
         for found in self.judged(tasks):
             row = rows.setdefault(found["name"], {**found, "proofs": 0, "seconds": 0.0,

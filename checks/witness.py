@@ -21,6 +21,7 @@ from checks import cases
 from checks.cases import Case
 from checks.launch import Result, Stage
 from checks.witness_plan import Plan, Run
+from checks.worker import sound
 from ported import contract as contracts
 from ported import device as devices
 from ported import source
@@ -31,6 +32,7 @@ from ported.source import Version
 LOOSE = 0.05  # relative L2 distance that no honest kernel comes near: bfloat16 has 2^-8 an element
 CHUNKS = (6, 30, 10**6)  # launches after which both sides are compared
 TIMEOUT = 120.0  # seconds for a chunk of the plan
+MODE = "the processor's mode: the process rounds another way than before, or loses denormals"
 HANG = 10.0  # seconds of processor time for an emulated launch
 
 
@@ -153,7 +155,9 @@ def trace(version: Version, job: dict, say) -> dict:
         say(f"witness {run}")
         found.append(tracer.trace(run, wanted.get("keep")))
         lost = device.name == "cuda" and "fault" in found[-1]
-        if lost:
+        if lost or not sound():
+            found[-1].setdefault("changed", []).extend([] if lost else [MODE])
+            lost = True
             break
     return {"verdict": "traced", "traces": found, "plan": [str(run) for run in plan],
             "twins": [run.twin for run in plan], "claims": list(pair[1].claims),

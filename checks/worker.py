@@ -17,8 +17,12 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 WISHES = ("tier", "seed", "case", "target", "shrink")
 STATUS = 600  # bytes of the file that says what is running
+UNSOUND = ("the processor's mode was changed for all that runs after it in this process: numbers "
+           "below 2^-126 become zero, or sums are rounded another way")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -129,8 +133,17 @@ def _unjudged(verdict: str, message: str, case: str = "", seconds: float = 0.0) 
             "refused": {verdict: 1}, "not_run": {}, "configurations": 0}
 
 
+def sound() -> bool:
+    """Whether this process computes as IEEE 754 says: denormals kept, rounded to nearest. A library
+    built with -ffast-math changes that where it is loaded, for everything."""
+    small, one = np.float32(1e-40), np.float32(1)
+    nearest = all(sign * one + sign * np.float32(2**-25) == sign for sign in (1, -1))
+    return bool(small * one != 0) and nearest
+
+
 def _judge(job: dict, say, cache: dict) -> dict:
     from checks import prove, verify_picture, witness
+    from checks.trial import Fault
     from ported import contract as contracts
     from ported import device as devices
     from ported import source
@@ -148,6 +161,9 @@ def _judge(job: dict, say, cache: dict) -> dict:
     contract = contracts.of(version.contract_name)
     wanted = {name: job[name] for name in WISHES if name in job}
     proof = prove.prove(version, contract, cache[key], say=say, **wanted)
+    if not sound():
+        proof.ledger.target, proof.lost = None, True
+        proof.ledger.refuse(Fault("frozen", "", UNSOUND, float("inf"), ""))
     more = {"errors": proof.ledger.errors_as_list()} if job.get("errors") else {}
     if job.get("timed"):
         proof.ledger.enter("")
@@ -168,7 +184,7 @@ def main(answers: int, status: str) -> None:
         except Exception as error:  # whatever it is, it is an answer, and the next job comes
             expected = type(error).__module__.startswith(("ported", "checks.cases"))
             message = str(error) if expected else traceback.format_exc()
-            answer = _unjudged("error", message)
+            answer = _unjudged("error", message) | ({} if expected else {"lost": True})
         os.write(answers, json.dumps(answer).encode() + b"\n")
 
 
