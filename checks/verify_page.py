@@ -69,9 +69,10 @@ def _tiles(verdict: Mapping) -> str:
         best = min(timings, key=lambda t: t["seconds"])
         peer = min(best["peers"].values(), default=None)
         tiles.append((time_of(best["seconds"]), f"at {shape_of(best['axes'])}"))
-        doubt = " (other work ran beside: says little)" if busy(best) else ""
-        tiles += [(f"{peer / best['seconds']:.2f}&times;", "PyTorch's time over this file's"
-                   + doubt)] * (peer is not None)
+        if peer is not None:
+            doubt = " (other work ran beside: says little)" if busy(best) else ""
+            tiles.append((f"{peer / best['seconds']:.2f}&times;",
+                          "PyTorch's time over this file's" + doubt))
         tiles.append((f"{best['share']:.0%}", "of what the hardware allows (roofline)"))
     return '<div class="tiles">' + "".join(
         f"<div><b>{value}</b><span>{escape(what)}</span></div>" for value, what in tiles) + "</div>"

@@ -7,18 +7,21 @@
     file        path, name, sha256, lines, directives (those from the command line)
     operation   name, says, arguments [{name, role, axes, access}], constants
     asked       tier, seed, case
-    machine     processor, cores, system, python, torch, numpy, compilers, revision of the prover
+    machine     processor, gpu, cores, system, python, torch, numpy, compilers, revision (of the
+                prover)
     proofs      one a device and precision: device, precision, verdict (proved, refused, crashed,
-                timed-out, error, not applicable), seconds, configurations, identity,
+                timed-out, error, not applicable), reason (where not applicable), during (which
+                check it crashed), seconds, configurations, identity,
                 checks [{name, version, says, examples, refused, worst}],
                 errors [{check, output, family, worst, case, parameters, replay}], worst first,
                 refusals [{checks, output, found, ratio, case, parameters, replay, follows}],
                 simplest first (follows: the plain result is wrong already, so this says no more),
                 refused {check: times}, picture (verify_picture.of, with case and check; or null)
-    timings     one a device, precision, shape and configuration: seconds, peers {name: seconds},
-                samples, peer_samples, ratio (ours over the peer's), verdict (FASTER, SAME, SLOWER,
-                UNSURE), share of the roofline, roof, bytes, operations, ceilings, digest (equal:
-                the timed outputs are, bit for bit, those that were judged), fault
+    timings     one a shape and configuration of what is proved: device, precision, processor,
+                threads, date, axes, parameters, seconds, samples, peers {name: seconds},
+                peer_samples, ratio (ours over the peer's), verdict (FASTER, SAME, SLOWER, UNSURE),
+                share (of the roofline), roof, bytes, operations, ceilings, digest (equal: the
+                timed outputs are, bit for bit, those that were judged), fault
     not_checked [{what, why, where}]
 
 `worst` and `ratio` of proofs are errors over their bound: at most 1 is accepted. Numbers that JSON
@@ -61,7 +64,7 @@ class Place:
     opened: Device = field(compare=False, repr=False)
 
     def __str__(self) -> str:
-        return f"{self.device}, {self.precision}"
+        return f"{self.device} {self.precision}"
 
 
 def strict(value):
@@ -85,7 +88,8 @@ def command(given: Given, more: list[str] = ()) -> str:
     """A command that judges the file again. Directives from the command line stay."""
     words = [w for line in given.directives.splitlines() for w in ("--directive", line[3:].strip())]
     behind = shlex.join([*words, *more])
-    path, op = str(given.path), given.contract.name
+    inside = given.path.is_relative_to(ROOT)
+    path, op = str(given.path.relative_to(ROOT) if inside else given.path), given.contract.name
     if not PLAIN.fullmatch(path):
         return f"python -m checks.verify --file {shlex.quote(path)} --op {op} {behind}".strip()
     quoted = shlex.quote(behind) if re.search(r'["$`\\]', behind) else f'"{behind}"'
