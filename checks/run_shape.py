@@ -1,20 +1,19 @@
 """The run-shape tier: poison, accumulate, guards and gate at exactly the shapes of a run.
 
-    python -m checks.run_shape REQUESTS.json RESULTS.json
+    python -m checks.run_shape THREADS
 
-REQUESTS: {"threads": 2, "requests": [{"version", "parameters", "axes", "consts", "device",
-"precision"}, ...]}.
-RESULTS: one {"verdict", "message", "examples", "seconds", "not_run"} a request, in their order. All
-kernels run in this one process. The gate judges a large case at its edges and at random slices
-(sampling.py); a region of the optimizer is cut to SEGMENTS, since elements there do not meet.
+Reads requests from standard input, a line of JSON each ({"version", "parameters", "axes", "consts",
+"device", "precision"}), and answers each with a line: {"verdict", "message", "examples", "seconds",
+"not_run"}. All kernels run in this one process. The gate judges a large case at its edges and at
+random slices (sampling.py; run_shape_large.py); a region of the optimizer is cut to SEGMENTS, since
+elements there do not meet.
 """
 
 import json
 import sys
 import time
-from pathlib import Path
 
-from checks import memory_checks, select
+from checks import memory_checks, run_shape_large, select
 from checks.cases import Case, axes_of
 from checks.known import forget
 from checks.trial import Broken, Ledger, Subject, Trial
@@ -36,14 +35,23 @@ def prove_at(request: dict, device) -> Ledger:
         axes["S"] = SEGMENTS
     axes = {"V": axes.get("Vp"), "Vp": axes.get("V"), **axes}  # a forward may need the other
     ordered = tuple((axis, int(axes[axis])) for axis in axes_of(contract))
-    subject = Subject(version, contract, device, request["parameters"], ledger)
-    trial = Trial(subject, Case(contract.name, ordered, 0, FAMILY, device.precision.name))
-    trial.inputs.update({name: float(value) for name, value in request["consts"].items()})
+    case = Case(contract.name, ordered, 0, FAMILY, device.precision.name)
+    large = run_shape_large.is_large(contract, case)
+    if large:
+        run_shape_large.know(case, contract)
+    subject = (run_shape_large.LargeSubject if large else Subject)(
+        version, contract, device, request["parameters"], ledger)
     try:
-        _judge(trial, contract)
+        trial = Trial(subject, case)
+        trial.inputs.update({name: float(value) for name, value in request["consts"].items()})
+        if large:
+            run_shape_large.judge(trial)
+        else:
+            _judge(trial, contract)
     except Broken:
         pass
-    forget()
+    finally:
+        forget()
     return ledger
 
 
@@ -73,22 +81,21 @@ def answer(request: dict, device) -> dict:
             "seconds": round(time.monotonic() - start, 2)}
 
 
-def main(asked: str, answered: str) -> None:
-    """Reads the requests, writes the results."""
+def main(threads: int) -> None:
+    """Answers requests until there are no more. Standard output is kept for the answers."""
     import torch
 
-    given = json.loads(Path(asked).read_text())
-    torch.set_num_threads(given["threads"])
+    answers, sys.stdout = sys.stdout, sys.stderr
+    torch.set_num_threads(threads)
     opened = {}
-    results = []
-    for request in given["requests"]:
+    for line in sys.stdin:
+        request = json.loads(line)
         where = request.get("device", "cpu"), request.get("precision", "float32")
         if where not in opened:
-            threads = {"threads": given["threads"]} if where[0] == "cpu" else {}
-            opened[where] = devices.open(where[0], precision=where[1], **threads)
-        results.append(answer(request, opened[where]))
-    Path(answered).write_text(json.dumps(results))
+            more = {"threads": threads} if where[0] == "cpu" else {}
+            opened[where] = devices.open(where[0], precision=where[1], **more)
+        print(json.dumps(answer(request, opened[where])), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(int(sys.argv[1]))

@@ -136,16 +136,15 @@ def run_shape_of(name: str, axes: dict) -> dict:
     return run_shape.answer(request, CPU)
 
 
-def test_run_shape_as_a_command(tmp_path):
+def test_run_shape_as_a_command():
     axes = {"layernorm_backward_01": {"N": 24, "C": 40}, "classifier_forward_01":
             {"N": 9, "V": 31, "Vp": 40}, "adamw_update_01": {"S": 3, "E": 256}}
-    asked, answered = tmp_path / "asked.json", tmp_path / "answered.json"
-    asked.write_text(json.dumps({"threads": 2, "requests": [
-        {"version": name, "parameters": {}, "axes": sizes, "consts": {}, "device": "cpu"}
-        for name, sizes in axes.items()]}))
-    command = [sys.executable, "-m", "checks.run_shape", asked, answered]
-    subprocess.run(command, cwd=ROOT, check=True)
-    results = json.loads(answered.read_text())
+    asked = "".join(json.dumps({"version": name, "parameters": {}, "axes": sizes, "consts": {},
+                                "device": "cpu"}) + "\n" for name, sizes in axes.items())
+    command = [sys.executable, "-m", "checks.run_shape", "2"]
+    done = subprocess.run(command, cwd=ROOT, check=True, input=asked, text=True,
+                          stdout=subprocess.PIPE)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
     assert [result["verdict"] for result in results] == ["proved"] * 3, results
     assert results[0]["examples"].keys() == {"frozen", "guards", "gate", "poison", "accumulate"}
 

@@ -1,26 +1,32 @@
 """The run-shape proof: every chosen kernel at exactly the run's shapes, before anything trains.
 
 Poison, accumulate, guards and gate, about a second a kernel at a processor's shapes. The prover
-needs torch, so the trainer starts it as a process of its own (for a GPU several, which share the
-kernels), and only for kernels whose proof is not kept in the user's cache directory under the same
-meaning, shapes, parameters, constants, compiler, instruction set and threads.
+needs torch, so the trainer starts it as a process of its own (for a GPU several; each takes the
+next kernel when it is done with one), and only for kernels whose proof is not kept in the user's
+cache directory under the same meaning, shapes, parameters, constants, compiler, instruction set and
+threads.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from pathlib import Path
 
 from ported.contract import ROOT, Contract
 from ported.device.cpu import cache_directory
 from ported.evidence import Choice, EvidenceError, current_checks, meaning, store
 
-CORES, MEMORY = 4, 12 << 30  # of the host, that one process of the prover may want for a GPU's run
+CORES, MEMORY = 2, 4 << 30  # of the host, that one process of the prover may want for a GPU's run
+EVERY = 2.0  # seconds between lines of progress
 
 
 def _request(key: str, choice: Choice, axes: Mapping[str, int], consts: Mapping[str, float],
@@ -52,10 +58,8 @@ def ensure(steps: Mapping[str, tuple[Choice, Mapping[str, int], Mapping[str, flo
         say(f"proving {len(missing)} kernels at this run's shapes "
             f"({len(requests) - len(missing)} proofs at hand)")
         refused = []
-        for request, result in zip(missing, _prove(missing, device), strict=True):
-            if result["verdict"] == "proved":
-                store(_kept(request), {**request, "result": result})
-            else:
+        for request, result in zip(missing, _prove(missing, device, say), strict=True):
+            if result["verdict"] != "proved":
                 refused.append(f"{request['version']} at {request['key']}: {result['message']}")
         if refused:
             raise EvidenceError("refused at this run's shapes:\n  " + "\n  ".join(refused)
@@ -63,13 +67,46 @@ def ensure(steps: Mapping[str, tuple[Choice, Mapping[str, int], Mapping[str, flo
     return len(missing), len(requests) - len(missing)
 
 
-def _prove(requests: list[dict], device) -> list[dict]:
-    """One result a request, in order. A device beside the processor leaves its cores to the truth:
-    several processes of the prover share the requests."""
-    groups = [requests[k::count] for count in [_processes(device)] for k in range(count)]
-    with ThreadPoolExecutor(len(groups)) as pool:
-        found = list(pool.map(lambda group: _in_a_process(group, device), groups))
-    return [found[k % len(groups)][k // len(groups)] for k in range(len(requests))]
+def _prove(requests: list[dict], device, say: Callable[[str], None]) -> list[dict]:
+    """One result a request, in order; what is proved is kept at once, so that a run that is stopped
+    loses little. The large ones begin first."""
+    results: list[dict] = [{} for _ in requests]
+    order = sorted(range(len(requests)), key=lambda k: -prod(requests[k]["axes"].values()))
+    waiting, told = iter(order), _Told(len(requests), say)
+
+    def work(_: int) -> None:
+        with _Prover(device) as prover:
+            while (k := told.next(waiting)) is not None:
+                results[k] = prover.ask(requests[k])
+                if results[k]["verdict"] == "proved":
+                    store(_kept(requests[k]), {**requests[k], "result": results[k]})
+                told.done(requests[k]["version"], results[k])
+    count = min(_processes(device), len(requests))
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(work, range(count)))
+    return results
+
+
+class _Told:
+    """Gives out the work, and says how far it is."""
+
+    def __init__(self, count: int, say: Callable[[str], None]):
+        self.count, self.say, self.ready = count, say, 0
+        self.began = self.last = time.monotonic()
+        self.lock = threading.Lock()
+
+    def next(self, waiting: Iterator[int]) -> int | None:
+        with self.lock:
+            return next(waiting, None)
+
+    def done(self, name: str, result: Mapping) -> None:
+        with self.lock:
+            self.ready += 1
+            now = time.monotonic()
+            if now - self.last >= EVERY:
+                self.last = now
+                self.say(f"  {self.ready} of {self.count} after {now - self.began:.0f} s; now "
+                         f"{name}: {result['verdict']}, {result['seconds']:.1f} s")
 
 
 def _processes(device) -> int:
@@ -81,18 +118,37 @@ def _processes(device) -> int:
     return max(1, min((os.cpu_count() or 1) // CORES, memory // MEMORY))
 
 
-def _in_a_process(requests: list[dict], device) -> list[dict]:
-    """Runs the prover on `requests` in a process of its own; one result each, in order."""
-    if not requests:
-        return []
-    with tempfile.TemporaryDirectory() as folder:
-        asked, answered = Path(folder) / "requests.json", Path(folder) / "results.json"
-        threads = device.threads if device.name == "cpu" else CORES
-        asked.write_text(json.dumps({"threads": threads, "requests": requests}))
-        command = [sys.executable, "-m", "checks.run_shape", str(asked), str(answered)]
-        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        if process.returncode or not answered.is_file():
-            tail = "\n".join(process.stderr.splitlines()[-15:])
-            raise EvidenceError(f"the prover ended with exit code {process.returncode}:\n{tail}\n"
-                                "a kernel that crashes is found by `make verify KERNEL=NAME`")
-        return json.loads(answered.read_text())
+class _Prover:
+    """A process of the prover. `ask` raises EvidenceError with its last words where it ends."""
+
+    def __init__(self, device):
+        self.threads = device.threads if device.name == "cpu" else CORES
+
+    def __enter__(self) -> "_Prover":
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "checks.run_shape", str(self.threads)], cwd=ROOT, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
+        return self
+
+    def ask(self, request: Mapping) -> dict:
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        if line := self.process.stdout.readline():
+            return json.loads(line)
+        code = self.process.wait()
+        self.errors.seek(0)
+        tail = "\n".join(self.errors.read().splitlines()[-15:])
+        raise EvidenceError(f"the prover ended with exit code {code} at {request['version']}, "
+                            f"{request['key']}:\n{tail}\na kernel that crashes is found by "
+                            f"`make verify KERNEL={request['version']}`")
+
+    def __exit__(self, *error: object) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        if error[0] is not None:
+            self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.errors.close()
