@@ -64,13 +64,15 @@ def _float32_walk(terms):
     return torch.where(error.isfinite(), error, 0.0)
 
 
-def of_last_axis(terms):
-    """Sum over the last axis of `terms`, and its error variance in units of u^2."""
+def of_last_axis(terms, mean=False):
+    """Sum over the last axis of `terms`, and its error variance in units of u^2. A `mean` may be
+    kept up to date from term to term (Welford), where adding a zero rounds too."""
     running = terms.cumsum(-1)
     total = running[..., -1].clone()
     back = total[..., None] - running
     walked = torch.maximum((running * running).sum(-1), (back * back).sum(-1))
-    count = _counted([terms], total, terms.shape[-1], lambda: (terms != 0).sum(-1).to(terms))
+    count = _counted([] if mean else [terms], total, terms.shape[-1],
+                     lambda: (terms != 0).sum(-1).to(terms))
     own = variance(total, (terms * terms).sum(-1), count, walked)
     drift = torch.maximum(_float32_walk(terms).abs(), _float32_walk(terms.flip(-1)).abs())
     return total, own + drift * drift

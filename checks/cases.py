@@ -24,7 +24,7 @@ from ported.contract import Contract, Tensor
 BELOW = {"V": "Vp", "T": "Tmax"}  # never larger than the axis named
 LIMITS = {"B": 9, "H": 6, "D": 130, "T": 140, "Tmax": 150, "S": 40}  # of a drawn axis; others: 300
 LARGEST = 300
-ELEMENTS = 1_100_000  # of all tensors of a case
+ELEMENTS = 1_600_000  # of all tensors of a case
 PIECE = 1 << 12  # rows of a large case that are computed at a time
 HUGE = 1 << 22  # elements from which families are made in float32
 WORK = 6_000_000  # multiplications that the explicit file states
@@ -129,7 +129,11 @@ def _sorted(r, x):
 
 
 def _neginf(r, x):
+    """Single elements masked, and in some rows whole runs, as of padding or of what comes later."""
     masked = r.random(x.shape) < 0.3
+    for row in np.flatnonzero(r.random(len(x)) < 0.5):
+        start, stop = np.sort(r.integers(0, x.shape[1] + 1, 2))
+        masked[row, (start if r.integers(2) else 0):stop] = True
     masked[np.arange(len(x)), r.integers(x.shape[1], size=len(x))] = False
     return np.where(masked, -np.inf, x)
 
@@ -158,7 +162,7 @@ FAMILIES = {
     "onehot": _one_hot,
     "sorted": _sorted,
     "offset": lambda r, x: x + 1e4,
-    "negative": lambda r, x: -np.abs(x) - 10 ** r.uniform(1.5, 2.5),
+    "negative": lambda r, x: -np.abs(x) - 10 ** r.uniform(2.1, 2.6),
     "large": lambda r, x: x * r.uniform(20, 60),  # scores that a softmax saturates on
     "neginf": _neginf,
     "repeated": _scaled(-0.5, 0.5),  # every index the same

@@ -32,12 +32,13 @@ def schedules(trial: Trial, first: Result) -> None:
 
 def sanitizers(trial: Trial, first: Result) -> None:
     """Every access inside its buffer, aligned, of written memory, and ordered against the others';
-    buffers off an aligned place too."""
-    shifts = {name: 1 + number % 3 for number, name in enumerate(trial.stage.shapes)}
+    buffers off an aligned place too, all and one at a time."""
+    shifted = [{"shifts": {name: 1 + number % 3 for number, name in enumerate(trial.stage.shapes)}},
+               *({"shifts": {name: 1}} for name in trial.stage.shapes)]
     for flavour, schedule in SANITIZERS:
         device = emulated(trial.case.precision, flavour=flavour, schedule=schedule, seed=1)
         stage = trial.subject.stage(trial.case.sizes, device)
-        for how in ({}, {"shifts": shifts}) if flavour == "addresses" else ({},):
+        for how in ({}, *shifted) if flavour == "addresses" else ({},):
             trial.subject.say(f"sanitizers {trial.case} {flavour} {schedule}")
             trial.launched(stage, None, how, "sanitizers")
 

@@ -20,6 +20,7 @@ from hypothesis.errors import Unsatisfiable
 
 from checks import device_checks, laws, memory_checks, reach, tiers
 from checks.cases import Case, parse
+from checks.fences import fences
 from checks.shapes import HOME, INDEXED, Shapes, families_of, smaller
 from checks.tiers import Tier
 from checks.trial import Broken, Enough, Fault, Ledger, Subject, Trial
@@ -29,14 +30,14 @@ from ported.source import Version
 
 # Name of each check and its version: evidence holds both, and a changed number makes it stale.
 CHECKS = {
-    "poison": 1, "accumulate": 1, "frozen": 1, "guards": 1, "shapes": 1, "pointers": 1, "values": 1,
-    "exact": 1, "gate": 1, "self_test": 1, "laws": 1, "three_ways": 1, "nothing_trivial": 1,
-    "claims": 1, "sequence": 1, "inplace": 1,
+    "poison": 2, "accumulate": 2, "frozen": 2, "guards": 2, "shapes": 2, "pointers": 2, "values": 2,
+    "exact": 1, "gate": 2, "self_test": 2, "laws": 2, "three_ways": 1, "nothing_trivial": 1,
+    "claims": 2, "sequence": 2, "inplace": 2,
 }
 # What a proof of CUDA files has besides; a device that cannot run one of them says so.
-CUDA_CHECKS = {"launch": 1, "schedule": 1, "sanitizers": 1, "artifact": 1}
-PHASES = {"quick": "gate", "threads": "claims", "schedules": "schedule", "reruns": "schedule",
-          "three_ways": "three_ways",
+CUDA_CHECKS = {"launch": 2, "schedule": 2, "sanitizers": 2, "artifact": 2}
+PHASES = {"quick": "gate", "threads": "claims", "fences": "guards", "schedules": "schedule",
+          "reruns": "schedule",
           **{law.__name__: "laws" for law in (laws.rows, laws.scaling, reach.spread, laws.adjoint)}}
 SHRINK_SECONDS = 4.0
 ALGORITHMS = 6  # of a vendor's library, at each of three shapes
@@ -60,7 +61,7 @@ class Proof:
     checks: Mapping[str, int] = field(default_factory=lambda: CHECKS)
     concedes: tuple[str, ...] = ()
     reason: str = ""
-    lost: bool = False  # the device answers no more: its process must end
+    lost: bool = False  # device or process is of no more use: it must end
 
     @property
     def verdict(self) -> str:
@@ -86,8 +87,7 @@ def _sources(case: Case) -> tuple[str, ...]:
 
 
 def examine(subject: Subject, case: Case, memory: bool = True, law: bool = True) -> bool:
-    """Every check that one case allows. False where the device does not run the version there (a
-    library that has nothing for a shape, registers too few for a block)."""
+    """Every check that one case allows. False where device or library decline to run it."""
     try:
         _examine(subject, case, memory, law)
     except NotApplicable as error:
@@ -107,7 +107,7 @@ def _examine(subject: Subject, case: Case, memory: bool, law: bool) -> None:
     first = memory_checks.base(trial)
     wanted = [memory_checks.quick, laws.exact]
     if memory:
-        wanted += [*memory_checks.EXAMINE, *device_checks.of(subject.device)]
+        wanted += [*memory_checks.EXAMINE, fences, *device_checks.of(subject.device)]
     if law and case.family in ("randn", "integer"):
         wanted += laws.LAWS if case.family == "randn" else [laws.rows]
     for check in wanted:
@@ -122,11 +122,10 @@ def _spine(subject: Subject, shapes: Shapes, tier: Tier, seed: int, families, fi
             continue
         name = next(n for n, sizes in spine.items() if sizes == case.sizes)
         plain = case.family == "randn"
-        memory, law = tier.memory, tier.laws
-        if not (first or tier.every):
-            memory, law = memory[:1], ()
-            if name in INDEXED:
-                continue
+        few = not (first or tier.every)
+        if few and name in INDEXED:
+            continue
+        memory, law = (tier.memory[:1], ()) if few else (tier.memory, tier.laws)
         if examine(subject, case, plain and name in memory, plain and name in law) and plain:
             found = laws.trivial(Trial(subject, case))
             trivial = found if trivial is None else trivial & found
@@ -188,10 +187,10 @@ def _within(subject: Subject, case: Case) -> bool:
 
 
 def _one(subject: Subject, case: Case) -> None:
-    if subject.applies(case.sizes):
-        examine(subject, case)
-    else:
+    if not subject.applies(case.sizes):
         subject.ledger.not_run["cases where this configuration does not apply"] += 1
+    else:
+        examine(subject, case)
 
 
 def _something_ran(ledger: Ledger, version: Version) -> None:
@@ -243,8 +242,7 @@ def prove(version: Version, contract: Contract, device, tier: str = "fast", seed
     start, ledger = time.monotonic(), Ledger(target=target)
     shapes, choices = Shapes(version, contract, device), version.configurations()
     proof = Proof(version.name, device.name, device.precision.name, tier, seed, ledger,
-                  len(choices), identity=device.identity, checks=checks_of(device),
-                  concedes=version.concedes)
+                  len(choices), 0.0, device.identity, checks_of(device), version.concedes)
     trials = _Trials(version, contract, device, shapes, tiers.of(tier, device), seed, ledger, say)
     if not version.supports(device.precision, contract.roles):
         proof.reason = f"its dtype lines do not allow {device.precision.name}"
@@ -260,9 +258,10 @@ def prove(version: Version, contract: Contract, device, tier: str = "fast", seed
             _something_ran(ledger, version)
     except (Enough, Broken):
         pass
-    if shrink and ledger.faults and not target and not trials.lost:
+    proof.lost = trials.lost or ledger.spoilt
+    if shrink and ledger.faults and not target and not proof.lost:
         trials.shrink()
-    proof.lost, proof.seconds = trials.lost, time.monotonic() - start
+    proof.seconds = time.monotonic() - start
     return proof
 
 
@@ -306,8 +305,8 @@ class _Trials:
                     _spine(subject, self.shapes, self.tier, self.seed, families, not number)
                 if self.tier.spine and number == 0 and self.ledger.examples["gate"]:
                     _self_tests(subject, self.shapes, self.seed)
-                count = self.tier.others if number else self.tier.drawn
-                _drawn(subject, self.shapes, count, self.seed, families)
+                _drawn(subject, self.shapes, self.tier.others if number else self.tier.drawn,
+                       self.seed, families)
         if self.version.language == "py":
             self._algorithms()
 

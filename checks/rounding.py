@@ -126,7 +126,7 @@ class Propagate(Mode):
         shape = [x.shape[a] for a in rest]
         kept = [1 if a in axes else n for a, n in enumerate(x.shape)] if keepdim else shape
         terms = x.permute(*rest, *axes).reshape(*shape, -1)
-        total, own = accumulation.of_last_axis(terms)
+        total, own = accumulation.of_last_axis(terms, mean)
         count = terms.shape[-1] if mean else 1
         variance = self.variance(x)
         carried = None if variance is None else variance.sum(axes, keepdim=keepdim) / count**2

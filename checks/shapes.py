@@ -47,6 +47,13 @@ SPINE = {
     "broad": {"B": 1, "T": 3, "N": 2, "C": 6401, "O": 5, "H": 1, "D": 259, "V": 4099, "Vp": 4101,
               "Tmax": 5, "S": 2, "E": 4099, "": 2},
     "vocabulary": {"N": 2, "V": 50257, "Vp": 50304, "B": 2, "T": 7, "C": 2, "Tmax": 1024, "": 2},
+    "xl": {"B": 1, "T": 2, "N": 2, "C": 1600, "O": 7, "H": 25, "D": 96, "V": 1590, "Vp": 1600,
+           "Tmax": 2, "S": 1, "E": 1600, "": 2},
+    "wider": {"B": 1, "T": 2, "N": 2, "C": 3072, "O": 7, "H": 1, "D": 192, "V": 3000, "Vp": 3072,
+              "Tmax": 2, "S": 1, "E": 3072, "": 2},
+    "deep": {"C": 131101, "D": 2, "E": 131101, "B": 1, "": 2},
+    "spread": {"B": 300, "T": 2, "C": 2, "O": 66041, "H": 2, "D": 1, "V": 66041, "Vp": 66043,
+               "S": 66041, "": 2},
     "flat": {"B": 4, "T": 37, "N": 263, "C": 487, "O": 13, "H": 11, "D": 23, "V": 11, "Vp": 13,
              "Tmax": 41, "S": 263, "E": 487, "": 2},
     "rows": {"B": 1, "T": 1031, "N": 65539, "C": 2, "O": 2, "H": 1, "D": 2, "V": 2, "Vp": 2,
@@ -54,8 +61,9 @@ SPINE = {
 }
 EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 47, 48, 63, 64, 65, 67, 96, 127,
          128, 129, 192, 255, 256, 257)
-INDEXED = ("flat", "rows")  # where an index of 16 bits ends
-SLOW = ("one", "equal", "model", "fourfold", "tall", "broad", "vocabulary", *INDEXED)
+INDEXED = ("deep", "spread", "flat", "rows")  # where an index of 16 bits ends
+SLOW = ("one", "equal", "model", "fourfold", "tall", "broad", "vocabulary", "xl", "wider",
+        *INDEXED)
 # SLOW: seen with plain numbers only
 HOME = "odd"  # small, distinct and prime: what memory is examined at
 

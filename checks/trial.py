@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from checks import gate, known
+from checks import control_word, gate, known
 from checks.cases import Case
 from checks.launch import Result, Stage
 from checks.tiers import TIERS, Tier, cost
@@ -66,6 +66,7 @@ class Ledger:
     not_run: Counter = field(default_factory=Counter)
     target: str | None = None  # ends the proof as soon as this check refuses
     declined: str = ""  # why the device does not run the version at some shape
+    spoilt: bool = False  # the process computes otherwise than before, its other threads perhaps
     seconds: Counter = field(default_factory=Counter)  # by phase
     _entered: tuple[str, float] | None = None
 
@@ -133,8 +134,15 @@ class Subject:
         device = device or self.device
         key = (id(device), *sorted(sizes.items()))
         if key not in self._stages:
-            self._stages[key] = Stage(device, self.version, self.contract, sizes, self.parameters)
+            with control_word.watched(self._loaded_badly):
+                self._stages[key] = Stage(device, self.version, self.contract, sizes,
+                                          self.parameters)
         return self._stages[key]
+
+    def _loaded_badly(self, message: str) -> None:
+        self.ledger.spoilt = True
+        self.ledger.refuse(Fault("frozen", "", f"when loaded: {message}", float("inf"), "",
+                                 self.parameters))
 
     def applies(self, sizes: Mapping[str, int]) -> bool:
         integers = {**sizes, **self.parameters, **self.device.values}
@@ -175,11 +183,16 @@ class Trial:
             self.refuse(check, output, f"{message} ({settings or 'first launch'})")
         return result
 
+    def _left_changed(self, message: str) -> None:
+        self.ledger.spoilt = True
+        self.refuse("frozen", "", message)
+
     def launched(self, stage: Stage, inputs: Mapping | None, how: Mapping,
                   check: str = "launch") -> Result:
         """One launch; one that the device refuses or finds a bug in is a refusal."""
         try:
-            result = stage.run(self.inputs if inputs is None else inputs, **how)
+            with control_word.watched(self._left_changed):
+                result = stage.run(self.inputs if inputs is None else inputs, **how)
         except DeviceError as error:
             self.refuse(check, "", str(error))
             raise Broken from error
