@@ -193,7 +193,8 @@ class Court:
 
     def prove(self, job: dict, **more) -> dict:
         """The proof of a file by all checks, with the seconds of each."""
-        return self.dirty.prove({**job, "shrink": False, "timed": True, **more}, TIMEOUT)
+        return self.dirty.prove({**job, "shrink": False, "timed": True, **more},
+                                witness.patient(TIMEOUT))
 
     def _again(self, found: dict, job: dict, seen: str) -> dict:
         """A proof that a crash ended: a check may have refused the kernel before. Else it counts
@@ -285,7 +286,8 @@ def summary(proof: Mapping) -> dict:
     faults = proof["faults"]
     return {"verdict": proof["verdict"], "by": refused, "seconds": proof["seconds"],
             "first": f"{faults[0]['check']}: {faults[0]['message']}" if faults else "",
-            "during": proof.get("during", ""), "ran": proof.get("phases", {})}
+            "during": proof.get("during", ""), "ran": proof.get("phases", {}),
+            "cpu": proof.get("cpu", 0.0)}
 
 
 def verdict(said: str, found: dict, witnessed: bool, kind: str) -> str:

@@ -10,6 +10,7 @@ against itself.
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from functools import cache, lru_cache
@@ -170,6 +171,11 @@ def _comparable(plan: list[Run], original: Version) -> list[bool]:
     return [same or not run.device for run in plan]
 
 
+def patient(seconds: float) -> float:
+    """A time limit on a machine that has other work to do: longer by what each process gets."""
+    return seconds * max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
+
+
 class Search:
     """Looks for witnesses; `clean` and `dirty` are workers of a right and of the patched tree.
     `store` keeps what originals gave, by content."""
@@ -184,7 +190,8 @@ class Search:
         for size in CHUNKS:
             span = {"original": str(original), "mutant": str(mutant), "first": first,
                     "last": first + size}
-            theirs = self.dirty.prove({**job, "path": str(mutant), "trace": span}, TIMEOUT)
+            theirs = self.dirty.prove({**job, "path": str(mutant), "trace": span},
+                                       patient(TIMEOUT))
             if theirs["verdict"] == "error":
                 raise ValueError(theirs["faults"][0]["message"])
             if theirs["verdict"] != "traced":
@@ -209,7 +216,7 @@ class Search:
         kept = self.store / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
         if kept.is_file():
             return json.loads(kept.read_text())
-        found = self.clean.prove(job, 3 * TIMEOUT)
+        found = self.clean.prove(job, patient(3 * TIMEOUT))
         if found["verdict"] != "traced":
             raise ValueError(f"the original itself: {found['faults'][0]['message']}")
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -249,7 +256,8 @@ class Search:
         """The outputs of one launch, alone."""
         file = folder / f"{side}.npz"
         span = {**job["trace"], "first": number, "last": number + 1, "keep": str(file)}
-        worker.prove({**job, "path": job["trace"][side], "trace": span}, TIMEOUT)
+        worker.prove({**job, "path": job["trace"][side], "trace": span},
+                     patient(TIMEOUT))
         if not file.is_file():
             return {}
         with np.load(file) as arrays:

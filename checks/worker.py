@@ -148,6 +148,7 @@ def _judge(job: dict, say, cache: dict) -> dict:
     from ported import device as devices
     from ported import source
 
+    before = sum(os.times()[:4])
     key = (job.get("device", "cpu"), job.get("dtype", "float32"), job.get("threads"))
     if key not in cache:
         threads = {"threads": key[2]} if key[2] and key[0] == "cpu" else {}
@@ -168,6 +169,7 @@ def _judge(job: dict, say, cache: dict) -> dict:
     if job.get("timed"):
         proof.ledger.enter("")
         more["phases"] = {phase: round(s, 3) for phase, s in proof.ledger.seconds.items()}
+        more["cpu"] = round(sum(os.times()[:4]) - before, 2)
     return proof.as_dict() | more
 
 
