@@ -11,11 +11,23 @@ import sys
 
 import pytest
 
-from checks import explained, verify, verify_file, verify_page, verify_text, verify_verdict
+from checks import (
+    bench_variants,
+    explained,
+    verify,
+    verify_file,
+    verify_page,
+    verify_text,
+    verify_timing,
+    verify_verdict,
+)
 from checks.cases import FAMILIES
 from checks.prove import CHECKS, CUDA_CHECKS
-from ported import binding, evidence, source
+from checks.test_bench import Timed as GpuClock
+from checks.trial import Ledger
+from ported import bench, binding, evidence, source
 from ported import contract as contracts
+from ported import device as devices
 from ported.contract import ROOT
 
 SIGNATURE = """void layernorm_forward(float* out, float* mean, float* rstd, const float* inp,
@@ -232,6 +244,35 @@ def test_an_interrupt_ends_it_cleanly(tmp_path):
         out, err = process.communicate(timeout=30)
     assert process.returncode == verify.INTERRUPTED and not out
     assert err.strip().endswith("interrupted: nothing was judged"), err
+
+
+def answered(path, device: str, **axes) -> tuple[list, Ledger]:
+    """What a timing on the cpu, or on the emulated device with a GPU's clock, finds."""
+    given, ledger = verify_file.read(path, directives=["block 64", "grid ceil_div(N * C, block)"]
+                                     if path.suffix == ".cu" else []), Ledger()
+    machine = devices.open("cpu", threads=1) if device == "cpu" else GpuClock("float32")
+    measure = verify_timing.on_cpu if device == "cpu" else verify_timing.on_cuda
+    return measure(given.version, given.contract, axes, machine, bench.Ceilings(1e30, 1e30),
+                   ledger), ledger
+
+
+def test_a_timing_on_a_gpu_is_judged_there_first(tmp_path, monkeypatch):
+    for place, name, value in ((bench_variants, "WHERE", "cpu"), (bench_variants, "ROUNDS", 2),
+                               (bench_variants.cuda_code, "cubin", lambda *arguments: None),
+                               (bench_variants.Shape, "peers", lambda shape: [])):
+        monkeypatch.setattr(place, name, value)
+    found, ledger = answered(write(tmp_path, CUDA, "my.cu"), "cuda", N=3, C=40)
+    assert found[0]["digest"] == "equal" and found[0]["seconds"] > 0 and not ledger.faults
+    wrong = write(tmp_path, CUDA.replace("N * C)", "N * C - 1)"), "wrong.cu")
+    found, ledger = answered(wrong, "cuda", N=3, C=40)
+    assert not found and ledger.refused["gate"]
+
+
+def test_what_is_right_only_a_few_times_is_caught_after_its_timing(tmp_path):
+    text = RIGHT.replace("mean[n] = m", "static int calls; mean[n] = ++calls > 400 ? 0 : m")
+    found, ledger = answered(write(tmp_path, text), "cpu", N=8, C=16)
+    assert [timing["digest"] for timing in found] == ["different"] and not ledger.faults
+    assert "differs from the one that was judged" in found[0]["fault"]
 
 
 @pytest.mark.parametrize("suffix", [".c", ".cu"])

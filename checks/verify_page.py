@@ -11,7 +11,7 @@ from html import escape
 
 from checks import explained
 from checks.verify_style import STYLE
-from checks.verify_text import NARROW, against, busy, by_output, made_with, number, on, told
+from checks.verify_text import EQUAL, NARROW, against, busy, by_output, made_with, number, on, told
 from checks.verify_text import seconds as time_of
 from checks.verify_text import shape as shape_of
 
@@ -230,8 +230,7 @@ def _times(timings: list[Mapping]) -> str:
         said = [f"{'; '.join(against(timing))}: {timing['verdict']}" if timing["peers"] else
                 "PyTorch has nothing to time here",
                 f"{timing['share']:.0%} of the roofline ({timing['roof']})",
-                "the timed outputs are, bit for bit, those that were judged"
-                if timing["digest"] == "equal" else timing["fault"], busy(timing)]
+                EQUAL if timing["digest"] == "equal" else "", timing["fault"], busy(timing)]
         parts.append(f'<h3>{escape(where)}</h3><div class="rows">{bars}</div>'
                      f'<p class="note">{escape("; ".join(filter(None, said)))}.</p>')
     return section("Time", *parts, note=(

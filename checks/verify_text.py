@@ -168,6 +168,9 @@ def against(timing: Mapping) -> list[str]:
     return said
 
 
+EQUAL = "the timed outputs are, bit for bit, those that were judged at this shape"
+
+
 def _timing(timing: Mapping) -> list[str]:
     where = f"{timing['device']} {timing['precision']}, {shape(timing['axes'])}"
     set_to = f", {shape(timing['parameters'])}" if timing["parameters"] else ""
@@ -180,8 +183,9 @@ def _timing(timing: Mapping) -> list[str]:
                     + (f", {timing['operations'] / timing['seconds'] / 1e9:.3g} of "
                        f"{timing['ceilings']['arithmetic'] / 1e9:.3g} GFLOP/s"
                        if timing["operations"] else ""), 6)
-    lines += filled("the timed outputs are, bit for bit, those that were judged at this shape"
-                    if timing["digest"] == "equal" else f"FAULT: {timing['fault']}", 6)
+    lines += filled(EQUAL, 6) if timing["digest"] == "equal" else []
+    lines += filled(f"FAULT, so that this time does not count: {timing['fault']}", 6) * bool(
+        timing["fault"])
     return lines + (filled(busy(timing), 6) if busy(timing) else [])
 
 

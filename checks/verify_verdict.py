@@ -180,7 +180,8 @@ class Verdict:
                 and self.proofs[place]["verdict"] == "proved")
 
     def timed(self, place: Place, found: dict) -> None:
-        """What verify_timing answered; a refusal at the timed shape refuses the file."""
+        """What verify_timing answered. A refusal at the timed shape, or another output than the
+        one judged there, refuses the file; a time that cannot be is the measuring's fault."""
         proof, where = self.proofs[place], str(place)
         self.timings += [{"device": place.device, "precision": place.precision, **timing}
                          for timing in found.get("timings", [])]
@@ -195,7 +196,9 @@ class Verdict:
                   for f in found.get("faults", [])]
         faults += [{"check": "digest", "output": "", "ratio": math.inf, "case": "",
                     "parameters": t["parameters"], "message": t["fault"]}
-                   for t in found.get("timings", []) if t["fault"]]
+                   for t in found.get("timings", []) if t["digest"] != "equal"]
+        self.untimed += [{"what": "time that counts", "why": t["fault"], "where": where}
+                         for t in found.get("timings", []) if t["fault"]]
         if faults:
             proof["verdict"] = "refused"
             proof["refusals"] += self._refusals(place, faults)
@@ -273,8 +276,8 @@ class Verdict:
         return [*found,
                 (f"tensors of more than {ELEMENTS:,} elements", "but for the timed shapes, if any: "
                  "an index that overflows 2^31 is not met"),
-                (f"reads and writes farther than {GUARD} elements from a buffer", "unless they "
-                 "crash, or the emulated device looks at every access"),
+                (f"accesses farther than {GUARD} elements from every buffer", "unless they crash, "
+                 "or the emulated device looks at every access"),
                 ("other processors, compilers and drivers", "the verdict holds for this machine")]
 
     def as_dict(self) -> dict:
