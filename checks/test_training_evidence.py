@@ -64,7 +64,7 @@ def test_the_highest_proved_version_trains(empty, cpu):
 
 @pytest.mark.parametrize("changes, said", [
     ({"verdict": "refused"}, "gelu_forward_01 refused"),
-    ({"verdict": "crashed"}, "gelu_forward_01 refused"), (None, "gelu_forward_01 none")])
+    ({"verdict": "crashed"}, "gelu_forward_01 refused"), (None, "gelu_forward_01.* none")])
 def test_what_is_not_proved_does_not_train(empty, cpu, changes, said):
     if changes is not None:
         evidence.write(version(1), OF, cpu.evidence, proof(**changes))

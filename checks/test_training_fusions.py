@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ported import evidence
+from ported import contract, evidence, precision
 from ported.training import fusions, start
 from ported.training.config import Config
 from ported.training.start import Start
@@ -105,3 +105,43 @@ def test_seconds_are_of_this_processor_and_in_proportion(monkeypatch):
     assert evidence.seconds([], None, {"N": 20, "C": 4}, SimpleNamespace(processor="there")) is None
     monkeypatch.setattr(evidence, "_quickest", lambda *given: None)
     assert evidence.seconds([], None, {"N": 20, "C": 4}, DEVICE) is None
+
+
+@pytest.fixture
+def shelf(monkeypatch):
+    """shelf(states by number): layernorm_forward's versions in these states, on no real GPU."""
+    def make(**states):
+        device = SimpleNamespace(
+            name="cuda", language="cu", evidence="sm_80/bfloat16", threads=1, processor="here",
+            values={"multiprocessors": 1, "shared_limit": 1 << 16},
+            precision=precision.of("bfloat16"))
+        monkeypatch.setattr(evidence, "status", lambda version, contract, folder: (
+            states.get(f"v{version.number}", "none")))
+        return device
+    return make
+
+
+NEEDS = {f"layernorm_forward C=768 N={n}": ("layernorm_forward", {"N": n, "C": 768}, {})
+         for n in (64, 128)} | {"gelu_forward C=64 N=64": ("gelu_forward", {"N": 64, "C": 64}, {})}
+
+
+def refused(device) -> str:
+    contracts = {name: contract.of(name) for name in ("layernorm_forward", "gelu_forward")}
+    with pytest.raises(evidence.EvidenceError) as error:
+        evidence.choose(NEEDS, contracts, device)
+    return str(error.value)
+
+
+def test_an_architecture_without_any_proof_is_told_so(shelf):
+    said = refused(shelf())
+    assert said.startswith("found no evidence of sm_80/bfloat16")
+    assert "python -m checks.prove --all --device cuda --dtype bfloat16 --jobs 8" in said
+
+
+def test_what_is_not_proved_is_told_once_an_operation(shelf):
+    lines = refused(shelf(v1="void", v3="refused")).splitlines()
+    assert lines[0] == "no proved kernel of sm_80/bfloat16 for" and len(lines) == 5
+    assert lines[1].startswith("  layernorm_forward C=768 N=64 and 1 shapes more: "
+                               "layernorm_forward_01 void, layernorm_forward_02 04 ")
+    assert "layernorm_forward_03 refused" in lines[1] and lines[2].startswith("  gelu_forward C=64")
+    assert 'ARGS="--device cuda --dtype bfloat16"' in lines[-1]

@@ -272,10 +272,29 @@ class Shelf:
                 if self._applies(v, axes) and self._state(v) in ("proved", "stale")]
 
     def why_none(self, name: str, axes: Mapping[str, int]) -> str:
-        """Each version of the contract and what keeps it from `proved`."""
-        return ", ".join(
-            f"{v.name} {self._state(v)}" if self._applies(v, axes) else f"{v.name} does not apply"
-            for v in self._pool(name)) or "no version"
+        """The versions of the contract by number, under what keeps them from `proved`."""
+        found: dict[str, list[str]] = {}
+        for version in self._pool(name):
+            word = self._state(version) if self._applies(version, axes) else "does not apply"
+            found.setdefault(word, []).append(f"{version.number:02d}")
+        return ", ".join(f"{name}_{' '.join(n)} {w}" for w, n in found.items()) or "no version"
+
+    def refusal(self, faults: Mapping[tuple[str, str], list[str]]) -> EvidenceError:
+        """The error for what nothing can do: (contract name, why) -> shape keys."""
+        device = self.device
+        which = f"--device {device.name}"
+        which += f" --dtype {device.precision.name}" if device.name != "cpu" else ""
+        if set(self._states.values()) == {"none"} and len(faults) > 1:
+            return EvidenceError(
+                f"found no evidence of {device.evidence}: before anything trains, kernels are "
+                "proved on each architecture in each precision.\n"
+                f"`python -m checks.prove --all {which} --jobs 8` does that, once")
+        lines = [f"{keys[0]}{f' and {len(keys) - 1} shapes more' if keys[1:] else ''}: {why}"
+                 for (_, why), keys in faults.items()]
+        return EvidenceError(
+            f"no proved kernel of {device.evidence} for\n  " + "\n  ".join(lines)
+            + "\n(none: never proved here; void: changed since; refused: found to be wrong)"
+            f"\nprove with `make verify KERNEL=NAME ARGS=\"{which}\"`, or `make test-all`")
 
 
 def choose(wanted: Mapping[str, tuple], contracts: Mapping[str, Contract], device,
@@ -288,16 +307,15 @@ def choose(wanted: Mapping[str, tuple], contracts: Mapping[str, Contract], devic
     the command to run.
     """
     shelf = Shelf(contracts, device, use)
-    chosen, faults = {}, []
+    chosen: dict[str, Choice] = {}
+    faults: dict[tuple[str, str], list[str]] = {}
     for key, (name, axes, *_) in wanted.items():
         if proved := shelf.proved(name, axes):
             chosen[key] = fastest(proved, contracts[name], axes, device)
         else:
-            faults.append(f"{key}: {shelf.why_none(name, axes)}")
+            faults.setdefault((name, shelf.why_none(name, axes)), []).append(key)
     if faults:
-        raise EvidenceError("no proved kernel for\n  " + "\n  ".join(dict.fromkeys(faults))
-                            + "\nprove with `make verify KERNEL=NAME ARGS=\"--device "
-                            f"{device.name}\"`, or `make test-all`")
+        raise shelf.refusal(faults)
     return chosen
 
 

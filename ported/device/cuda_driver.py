@@ -77,8 +77,9 @@ def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise DeviceError(f"cuda: found no Python package {error.name}; expected the extra `cuda`. "
-                          f"With CUDA 13's toolkit on PATH: {_install()}") from None
+        raise DeviceError(f"cuda: found no Python package {error.name}; expected the extra `cuda`: "
+                          "`make cuda` (3 to 4 minutes) or, with CUDA 13's toolkit on PATH: "
+                          f"{_install()}") from None
     except ImportError as error:
         if "undefined symbol" in str(error):
             raise DeviceError(f"cuda: the driver is too old for {name}: {error}; expected one of "
