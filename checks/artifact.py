@@ -100,26 +100,35 @@ def spills(version) -> int:
 
 
 def examine(subject: Subject) -> None:
-    """Both architectures; a version that the older one cannot have is judged on the newer."""
+    """Every configuration on both architectures; a version that the older one cannot have is judged
+    on the newer."""
     version, device = subject.version, subject.device
-    sizes = next(iter(Shapes(version, subject.contract, device).spine().values()), None)
-    missing = _missing(version, sizes)
-    if missing:
-        subject.ledger.not_run[f"artifact: {missing}"] += 1
-        return
-    values = cuda_code.values_of(version, sizes, subject.parameters)
+    spine = Shapes(version, subject.contract, device).spine().values()
+    for parameters in version.configurations():
+        sizes = next((s for s in spine if not version.unmet_needs(
+            {**s, **parameters, **device.values})), None)
+        missing = _missing(version, sizes)
+        if missing:
+            subject.ledger.not_run[f"artifact: {missing}"] += 1
+        else:
+            _configuration(subject, sizes, parameters)
+
+
+def _configuration(subject: Subject, sizes, parameters) -> None:
+    version, device = subject.version, subject.device
+    values = cuda_code.values_of(version, sizes, parameters)
     for architecture in cuda_code.ARCHITECTURES:
         try:
             cubin = cuda_code.cubin(version, device.precision, values, architecture)
         except DeviceError as error:
             if architecture == cuda_code.ARCHITECTURES[-1]:
-                _refuse(subject, str(error))
+                _refuse(subject, str(error), parameters)
             subject.ledger.not_run[f"artifact: does not compile for {architecture}"] += 1
             continue
         subject.ledger.ran("artifact")
         for fault in [*faults(version, device.precision, instructions(cubin)),
-                      *_resources(subject, sizes, usage(cubin))]:
-            _refuse(subject, f"{architecture}: {fault}")
+                      *_resources(subject, {**sizes, **parameters}, usage(cubin))]:
+            _refuse(subject, f"{architecture}: {fault}", parameters)
 
 
 def _missing(version, sizes) -> str:
@@ -136,7 +145,7 @@ def _missing(version, sizes) -> str:
 
 
 def _resources(subject: Subject, sizes, used: dict[str, dict[str, int]]) -> list[str]:
-    integers = {**sizes, **subject.parameters, **subject.device.values}
+    integers = {**sizes, **subject.device.values}
     found = []
     for launch in subject.version.launches:
         own = used.get(launch.function)
@@ -150,5 +159,5 @@ def _resources(subject: Subject, sizes, used: dict[str, dict[str, int]]) -> list
     return found
 
 
-def _refuse(subject: Subject, message: str) -> None:
-    subject.ledger.refuse(Fault("artifact", "", message, float("inf"), "", subject.parameters))
+def _refuse(subject: Subject, message: str, parameters) -> None:
+    subject.ledger.refuse(Fault("artifact", "", message, float("inf"), "", dict(parameters)))

@@ -24,7 +24,7 @@ from ported.contract import Contract, Tensor
 BELOW = {"V": "Vp", "T": "Tmax"}  # never larger than the axis named
 LIMITS = {"B": 9, "H": 6, "D": 130, "T": 140, "Tmax": 150, "S": 40}  # of a drawn axis; others: 300
 LARGEST = 300
-ELEMENTS = 1_600_000  # of all tensors of a case
+ELEMENTS = 2_000_000  # of all tensors of a case
 PIECE = 1 << 12  # rows of a large case that are computed at a time
 HUGE = 1 << 22  # elements from which families are made in float32
 WORK = 6_000_000  # multiplications that the explicit file states

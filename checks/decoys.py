@@ -29,7 +29,7 @@ def self_test(contract: Contract, inputs: Mapping, truth: gate.Truth, *, seed: i
     for part in truth.parts or [Part(tuple(truth.value), dict(inputs), {})]:
         noise = _honest_error(contract, part.inputs, truth, part.outputs)
         for name in part.outputs:
-            percent = 10 if truth.stored else 1  # what is rounded on the way hides a percent
+            percent = 10 if truth.stored or truth.coarse else 1  # what rounding on the way hides
             for decoy, wrong in _simple(part.inputs, truth.value[name], random, percent):
                 _note(verdicts, decoy, _verdict(judged, name, wrong, noise[name]))
         for decoy, outputs in _ignorant(contract, part.inputs, random):
@@ -53,6 +53,8 @@ def _honest_error(contract, inputs, truth, outputs) -> dict[str, np.ndarray]:
                           truth.precision)
     if marks:
         runs.append((ROUNDED, np.max, measuring.stored(contract, arguments, marks)))
+    if truth.coarse:
+        runs.append((ROUNDED, np.max, measuring.explicit(contract, arguments, storage.Cut())))
     return {name: sum(times * _pooled(found[name].double().numpy() - truth.value[name], pool)
                       for times, pool, found in runs) for name in outputs}
 

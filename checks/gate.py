@@ -12,9 +12,8 @@ element by element (rounding.py says how). `judge` holds a result against it:
 5. `self_test`: wrong results, made from the case itself, are refused (decoys.py).
 
 Of an output that its contract rounds at random both neighbours are honest: 2 grants u twice, 3 has
-no stock to hold it to, and 4 is what chance makes of such rounding (at_random.py).
-
-Every comparison asks "is it within?", never "is it beyond?", so that a NaN fails.
+no stock to hold it to, and 4 is what chance makes of such rounding (at_random.py). Every comparison
+asks "is it within?", never "is it beyond?", so that a NaN fails.
 """
 
 from collections.abc import Mapping
@@ -80,6 +79,7 @@ class Truth:
     contract: Contract | None = None
     precision: Precision = FLOAT32
     stored: bool = False  # some step may be rounded by being stored
+    coarse: bool = False  # products may round, or cut off, their factors to TF32
 
     @property
     def dtypes(self) -> dict[str, str]:
@@ -115,6 +115,7 @@ def truth_of(contract: Contract, inputs: Mapping, *, seed: int = 0,
                   contract=contract, precision=precision)
     kept = "bfloat16" in precision.dtypes.values()  # factors are then rounded by being stored
     unit = UNITS[products or ("float32" if kept else precision.products)]
+    truth.coarse = unit == UNITS["tf32"]
     with np.errstate(all="ignore"):
         for part in truth.parts:
             found = measuring.measure(contract, part.inputs, seed, samples, unit, precision)
@@ -216,7 +217,8 @@ def judge(truth: Truth, output: str, got: np.ndarray, *, start: np.ndarray | Non
         if dtype != "float32":  # against the truth as that dtype holds it
             error = np.where(counted, got - rounded(value.astype(np.float32), dtype), 0.0)
         lean = CHOPPED if "chopped" in concedes and dtype == "float32" else 0.0
-        findings += _bias(truth, output, value, scale, error, judged, dtype, lean)
+        if not truth.coarse:  # else all factors may be cut off one way
+            findings += _bias(truth, output, value, scale, error, judged, dtype, lean)
     return findings, ratio
 
 
@@ -294,7 +296,7 @@ def _against_stock(truth, output, value, scale, error, stock, dtype) -> list[Fin
     floor = _figures(unit * np.abs(np.nan_to_num(value, posinf=0, neginf=0)), size)
     logs = truth.habits[output].logs if output in truth.habits else np.ones(4)
     allowed = STOCK * np.maximum(theirs, floor) * np.exp(9 * logs)
-    if truth.terms.get(output, 1) <= ORDERLY:
+    if truth.coarse or truth.terms.get(output, 1) <= ORDERLY:
         allowed = np.maximum(allowed, 1.0)
     for what, a, b in zip(("whole tensor", "worst row", "worst column", "worst 64 x 64 tile"),
                           ours, allowed, strict=True):
@@ -340,11 +342,9 @@ def _luck(output, value, scale, error, judged, dtype) -> list[Finding]:
 def self_test(contract: Contract, inputs: Mapping, truth: Truth, *, seed: int) -> dict[str, str]:
     """Wrong results made from this case, by name: "rejected", "vacuous" or "ACCEPTED"."""
     from checks import decoys
-
     return decoys.self_test(contract, inputs, truth, seed=seed)
 
 
 if __name__ == "__main__":
     from checks import honest
-
     honest.main()

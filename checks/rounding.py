@@ -24,6 +24,8 @@ from checks.steps import FILLS, FRESH, Mode, flat, floating, holds, rounded
 
 TINY = 2.0**-149  # the smallest denormal: gradual underflow is honest, flushing to zero is not,
 FLUSHED = 2.0**-126  # except in exp, whose vector forms stop at the smallest normal number
+TF32 = 2.0**-11  # unit round-off; registers that hold a TF32 are read without their last 13 bits,
+# so that what was not rounded before is cut off: up to 2^-10, and always toward zero
 LARGEST = 3.4028235677973366e38  # from here on (largest float32 + half an ulp) the result is Inf
 DOUBT = 2.0**-52  # float64's own rounding: a truth of 0 that comes of cancellation may not be 0
 
@@ -44,6 +46,7 @@ class Propagate(Mode):
         self.spreads: list[torch.Tensor] = []  # of each sum in turn, for Sample
         self.whole: list[bool] = []  # whether some numbers of each step need no rounding
         self.extra = 2 * (products / UNIT) ** 2 if products > UNIT else 0.0  # both factors rounded
+        self.cut = 2 * products / UNIT if products == TF32 else 0.0  # or cut off, all one way
         self.longest: dict[int, int] = {}  # memory -> terms of the longest sum behind what is in it
         self.infinite = False  # some product met infinities: a kernel may skip 0 times Inf
         self.overflows = False  # some step left float32's range
@@ -143,7 +146,15 @@ class Propagate(Mode):
                    if p is not None and q is not None]
         if self.extra:
             own = own + self.extra * ((a * a) @ (b * b))
+        if self.cut:
+            own = own + (self.cut * total) ** 2 + (self._flushed(a, b) / UNIT) ** 2
         return total, own, sum(carried) if carried else None, a.shape[-1]
+
+    @staticmethod
+    def _flushed(a, b):
+        """What a product loses where denormal factors count as zeros."""
+        low, lower = (x.abs() * (x.abs() < FLUSHED) for x in (a, b))
+        return low @ b.abs() + a.abs() @ lower if bool(low.any() or lower.any()) else 0.0
 
     def _scatter(self, target, axis, index, source):
         total, own = accumulation.of_rows(target, axis, index, source)

@@ -95,6 +95,17 @@ class Stored(steps.Mode):
         return stored
 
 
+class Cut(steps.Mode):
+    """An explicit function whose products cut their factors off to TF32, as tensor cores read
+    float32 registers."""
+
+    def _step(self, func, name, args, kwargs):
+        if name in PRODUCTS:
+            args = [(factor.float().view(torch.int32) & ~0x1FFF).view(torch.float32).to(factor)
+                    for factor in args]
+        return func(*args, **kwargs)
+
+
 def originals(outputs: Mapping[str, torch.Tensor], mode) -> dict[str, torch.Tensor]:
     """The outputs, those that a mode rounded as they were before."""
     return {name: mode.before[id(value)][0] if id(value) in mode.before else value
