@@ -1,5 +1,5 @@
-"""README's generated parts: tables of the ladders and of steps from the evidence (ladder.py), and
-the map from the tree.
+"""README's generated parts: tables of the ladders and of steps from the evidence (ladder.py), what
+the kill matrix found (kill_page.py), and the map from the tree.
 
     python -m checks.docs            says whether README is as it would be written
     python -m checks.docs --write    writes it
@@ -9,22 +9,23 @@ import argparse
 import re
 import sys
 
-from checks import ladder
+from checks import kill_page, ladder
 from ported.contract import ROOT
 
 README = ROOT / "README.md"
 PLACES = ("reference", "reference/stock", "reference/explicit", "reference/programs", "ported",
           "ported/c_src", "cuda_src", "ported/device", "ported/device/emulation",
-          "ported/training", "checks", "checks/rejects", "golden")
+          "ported/training", "checks", "checks/rejects", "checks/mutants", "golden")
 FOLDERS_WITHOUT_PACKAGE = {
     "ported/c_src": "kernels in C, `<operation>/<direction>_NN_idea.c`",
     "cuda_src": "kernels in CUDA C++ (.cu) and calls of vendors' libraries (.py), under such names",
     "checks": "the prover, and every other test",
     "checks/rejects": "wrong kernels, each of which must be refused for its stated reason",
+    "checks/mutants": "small patches that make right files wrong, for the kill matrix",
     "golden": "named tensors and curves from float64 stock, and the evidence; written by commands",
 }
 COUNTED = {"ported/c_src": ("*/*.c",), "cuda_src": ("*/*_[0-9][0-9]_*.cu", "*/*_[0-9][0-9]_*.py"),
-           "checks/rejects": ("*/*.c", "*/*.cu")}
+           "checks/rejects": ("*/*.c", "*/*.cu"), "checks/mutants": ("*.toml",)}
 
 
 def described(place: str) -> str:
@@ -46,7 +47,7 @@ def tree_map() -> str:
 
 
 PARTS = {"ladder": ladder.cpu_table, "steps": ladder.step_table, "cuda": ladder.cuda_tables,
-         "map": tree_map}
+         "map": tree_map, "kills": lambda: kill_page.figures(kill_page.load())}
 
 
 def generated(text: str) -> str:
