@@ -95,8 +95,8 @@ __device__ inline int4 load_past(const int4* from) {
 }
 #endif
 
-// What the compiler has made of `word` it must make again from here on, instead of holding both: the
-// halves of a pair of bfloat16, two registers for one.
+// What the compiler has made of `word` it must make again from here on, instead of holding it: the
+// halves of a pair of bfloat16 take two registers for one.
 #ifdef EMULATED
 inline void make_again(unsigned&) {}
 #else

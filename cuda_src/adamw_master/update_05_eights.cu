@@ -1,6 +1,6 @@
-// A thread eight neighbours, so that weights are written 16 bytes at a time as well; and it asks for
-// all its numbers before the block's powers are worked out, which takes as long as they are on their
-// way.
+// A thread eight neighbours, so that weights are written 16 bytes at a time as well; and it asks
+// for all its numbers before the block's powers are worked out, which takes as long as they are on
+// their way.
 // Against 04: no walk; a thread has one load of everything, and a block begins with it.
 //
 //@ block  128 256

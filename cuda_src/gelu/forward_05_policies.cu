@@ -1,4 +1,5 @@
-// 04 on packets that stay the four words they are, under a tuned policy of the caches (streams.cuh).
+// 04 on packets that stay the four words they are, under a tuned policy of the caches
+// (streams.cuh).
 // Against 04: a number of a packet takes no register of its own, so that more threads are at work.
 //
 //@ block   256
