@@ -12,6 +12,7 @@
 import argparse
 import fnmatch
 import importlib
+import os
 import platform
 import statistics
 import sys
@@ -21,7 +22,7 @@ from math import prod
 import numpy as np
 import torch
 
-from checks import cases
+from checks import bench_host, cases
 from ported import bench, device, evidence, source
 from ported.contract import read_all
 from ported.executor import wanted
@@ -63,16 +64,18 @@ def drawn(contract, axes: dict[str, int], seed: int = 0) -> dict:
 
 def rotation(contract, axes) -> int:
     """How many copies of an operation's buffers outgrow the private caches."""
-    nbytes = sum(4 * prod(tensor.shape(axes)) for tensor in contract.tensors)
-    return max(1, min(24, -(-bench.ROTATED_BYTES // nbytes)))
+    return bench.copies(sum(4 * prod(tensor.shape(axes)) for tensor in contract.tensors),
+                        os.cpu_count() or 1)
 
 
-def our_calls(version, parameters, contract, axes, inputs, machine, keep: list) -> list:
-    """A version's calls, one for each copy of its buffers; `keep` holds the memory alive."""
+def our_calls(version, parameters, contract, axes, inputs, machine, keep: list,
+              count: int = 0) -> list:
+    """A version's calls, one for each copy of its buffers (`count`, or as many as outgrow the
+    caches); `keep` holds the memory alive."""
     kernel = machine.load(version, contract, axes, parameters)
     scratch = {name: np.zeros(shape, np.float32) for name, (_, shape, _) in kernel.scratch.items()}
     calls = []
-    for _ in range(rotation(contract, axes)):
+    for _ in range(count or rotation(contract, axes)):
         arrays = {t.name: np.array(inputs[t.name]) if t.name in inputs
                   else np.zeros(t.shape(axes), np.float32) for t in contract.tensors}
         keep.append((arrays, scratch))
@@ -125,17 +128,18 @@ def backward_call(stock, contract, given, forward_inputs):
 def time_shape(contract, axes, versions, machine, roof) -> list[dict]:
     """Timing records of `versions` at one shape, PyTorch's time in each."""
     forward = cases.forward_of(contract)
-    inputs = drawn(contract, axes)
+    inputs, others = drawn(contract, axes), drawn(contract, axes, seed=1)
     behind = drawn(forward, complete_forward(forward, axes)) if forward else None
-    keep: list = []
+    ours: dict[str, bench_host.Timed] = {}
     variants = {PEER: torch_calls(contract, axes, inputs, behind)}
     variants[bench.NOISE] = variants[PEER]
     for version in versions:
         for parameters in version.configurations():
             if not version.unmet_needs({**axes, **parameters, "threads": machine.threads}):
                 name = " ".join([version.name, *(f"{k}={v}" for k, v in parameters.items())])
-                variants[name] = our_calls(version, parameters, contract, axes, inputs, machine,
-                                           keep)
+                ours[name] = bench_host.prepared(version, parameters, contract, axes, inputs,
+                                                 others, machine)
+                variants[name] = ours[name].calls
     samples = bench.interleave(variants)
     noise = bench.ratio(samples[bench.NOISE], samples[PEER]).median
     found = []
@@ -143,8 +147,9 @@ def time_shape(contract, axes, versions, machine, roof) -> list[dict]:
         for parameters in version.configurations():
             name = " ".join([version.name, *(f"{k}={v}" for k, v in parameters.items())])
             if name in samples:
+                fault = bench_host.fault(ours.pop(name), contract, inputs)
                 found.append(record(version, parameters, contract, axes, samples[name],
-                                    samples[PEER], noise, machine, roof))
+                                    samples[PEER], noise, machine, roof, fault))
     return found
 
 
@@ -153,8 +158,10 @@ def complete_forward(forward, axes):
         {"V": axes["Vp"]} if "V" in forward.axes and "V" not in axes else {})
 
 
-def record(version, parameters, contract, axes, samples, peer, noise, machine, roof) -> dict:
-    """One timing as the evidence keeps it; seconds are medians over the rounds."""
+def record(version, parameters, contract, axes, samples, peer, noise, machine, roof,
+           fault: str = "") -> dict:
+    """One timing as the evidence keeps it; seconds are medians over the rounds. `fault`: why it
+    does not count; a time below the floor is one as well."""
     seconds = statistics.median(samples)
     nbytes = bench.contract_bytes(contract, axes)
     operations = bench.contract_operations(contract, axes)
@@ -166,6 +173,7 @@ def record(version, parameters, contract, axes, samples, peer, noise, machine, r
             "peer_seconds": statistics.median(peer), "ratio": ratio.median,
             "verdict": ratio.verdict(noise), "share": round(share, 4), "roof": bound_by,
             "bytes": nbytes, "operations": operations, "ceilings": vars(roof),
+            "fault": fault or roof.beaten(nbytes, operations, seconds),
             "date": time.strftime("%Y-%m-%d")}
 
 
@@ -177,11 +185,12 @@ def show(timing: dict) -> str:
     return ROW.format(name, f"{seconds * 1e6:.1f} us", f"{timing['bytes'] / seconds / 1e9:.1f}",
                       gigaflops, f"{timing['share']:.0%} {timing['roof']}",
                       f"{timing['peer_seconds'] / seconds:.2f}x {timing['verdict']}",
+                      f"FAULT: {timing['fault']}" if timing["fault"] else
                       "" if len(timing["samples"]) > 1 else "(one sample)")
 
 
-def operations(arguments, machine) -> None:
-    """Times every operation that matches and prints its table."""
+def operations(arguments, machine) -> int:
+    """Times every operation that matches and prints its table; how many timings have a fault."""
     contracts = read_all()
     versions = source.read_all()
     roof = bench.ceilings(machine.threads)
@@ -189,6 +198,7 @@ def operations(arguments, machine) -> None:
           f"{platform.python_version()}\nceilings now: copy {roof.bandwidth / 1e9:.1f} GB/s, "
           f"float32 multiply-add {roof.arithmetic / 1e9:.0f} GFLOP/s; "
           "x: PyTorch's time over ours\n")
+    faults = 0
     for name, keyed in sorted(shapes(arguments.size, arguments.B, arguments.T, contracts).items()):
         ladder = [v for v in versions.values() if v.contract_name == name]
         if arguments.tune:
@@ -200,14 +210,17 @@ def operations(arguments, machine) -> None:
             print(f"{key}\n" + ROW.format("", "time", "GB/s", "GFLOP/s", "roofline", "PyTorch", ""))
             timings = time_shape(contracts[name], axes, ladder, machine, roof)
             print("\n".join(show(timing) for timing in timings) + "\n", flush=True)
+            faults += sum(bool(timing["fault"]) for timing in timings)
             if arguments.tune or arguments.write:
                 store(timings, versions, contracts[name], machine, arguments)
+    return faults
 
 
 def store(timings, versions, contract, machine, arguments) -> None:
-    """Keeps the best configuration of each version."""
-    for name in dict.fromkeys(timing["version"] for timing in timings):
-        best = min((t for t in timings if t["version"] == name), key=lambda t: t["seconds"])
+    """Keeps the best sound configuration of each version."""
+    sound = [timing for timing in timings if not timing["fault"]]
+    for name in dict.fromkeys(timing["version"] for timing in sound):
+        best = min((t for t in sound if t["version"] == name), key=lambda t: t["seconds"])
         evidence.write_timings(versions[name], contract, machine.evidence,
                                [best | {"label": arguments.size}], committed=arguments.write)
 
@@ -298,11 +311,10 @@ def main() -> int:
         arguments.T = arguments.T or default.sequence_length
     arguments.size = arguments.size or "gpt2"
     arguments.B, arguments.T = arguments.B or 4, arguments.T or 64
-    if not arguments.step:
-        operations(arguments, machine)
+    faults = 0 if arguments.step else operations(arguments, machine)
     if not (arguments.tune or arguments.only):
         training_step(arguments)
-    return 0
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

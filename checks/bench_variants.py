@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -21,7 +21,9 @@ VERY_LONG = 0.5
 ENOUGH = 1e-3  # seconds that a sample lasts at least
 CLOSE = 1.15  # configurations this near a version's best, on first sight, go into the rounds
 CHANCE = 1e-3  # by which lengths may differ where a version does not claim to repeat its bits
-BELOW = 0.95  # of the floor: what is quicker cannot be
+DRAWN = ("F", "R", "P", "G")  # roles whose contents are random numbers
+WALL = 5e-3  # seconds of rotations that are timed by the host's clock as well
+HOST, IDLE = 1.3, 1e-3  # what that may show beyond the device's: a part, and seconds of waiting
 TORCH = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int32": torch.int32}
 EAGER, COMPILED = "PyTorch eager", "PyTorch compiled"
 
@@ -36,7 +38,7 @@ class Variant:
     scratch: dict = field(default_factory=dict)  # its memory, held
     sample: Callable[[], float] | None = None
     again: Callable[[], None] | None = None  # one rotation, after which outputs are looked at
-    fresh: tuple = ()
+    fresh: tuple = ()  # what a call left in memory that is never timed
     samples: list[float] = field(default_factory=list)
     fault: str = ""
 
@@ -91,24 +93,42 @@ def digest(tensors: list[torch.Tensor]) -> tuple:
 
 
 class Shape:
-    """One operation at one shape: its buffers, and every variant on them."""
+    """One operation at one shape: its buffers, and every variant on them. `apart` is memory that is
+    never timed, with contents that the timed copies get only when they are checked."""
 
     def __init__(self, of, axes, consts, machine):
         self.of, self.axes, self.consts, self.machine = of, axes, consts, machine
         self.copies = copies_of(of, axes, machine)
-        self.kept = {t.name: self.copies[0][t.name].clone() for t in of.tensors
-                     if t.access in ("sum", "inout")}
+        self.starts = self._starts(self.copies[0])
         self.outputs = [t.name for t in of.outputs]
+        torch.manual_seed(1)
+        self.apart = {t.name: drawn(t.name, t.role, t.shape(axes), axes,
+                                    self.copies[0][t.name].dtype) for t in of.tensors}
+        self.apart_starts = self._starts(self.apart)
+
+    def _starts(self, given: dict) -> dict[str, torch.Tensor]:
+        return {t.name: given[t.name].clone() for t in self.of.tensors
+                if t.access in ("sum", "inout")}
+
+    def spoil(self, given: dict, starts: dict) -> None:
+        """Outputs that are added to, or updated, as they were; others without any sense."""
+        for name in self.outputs:
+            given[name].copy_(starts[name]) if name in starts else given[name].fill_(-7)
 
     def restore(self) -> None:
-        """Buffers that are added to, as they were; outputs that are overwritten, spoilt."""
+        """Every timed copy's outputs, as above."""
         for given in self.copies:
-            for tensor in self.of.outputs:
-                if tensor.name in self.kept:
-                    given[tensor.name].copy_(self.kept[tensor.name])
-                else:
-                    given[tensor.name].fill_(-7)
+            self.spoil(given, self.starts)
         settle()
+
+    def renew(self) -> None:
+        """The contents of `apart` in every timed copy."""
+        for tensor in self.of.tensors:
+            if tensor.access in ("in", "inout"):
+                for given in self.copies:
+                    given[tensor.name].copy_(self.apart_starts.get(tensor.name,
+                                                                   self.apart[tensor.name]))
+        self.starts = self.apart_starts
 
     def result(self, given, version) -> tuple:
         """Of what a version left: its bits where it claims to repeat them, else lengths."""
@@ -128,8 +148,10 @@ class Shape:
                              | addresses, self.consts) for given in self.copies]
         self.restore()
         first = machine.elapsed(calls[0], 1)[0] * 1e-3
-        found = Variant(words, version, dict(parameters), scratch,
-                        fresh=self.result(self.copies[0], version))
+        found = Variant(words, version, dict(parameters), scratch)
+        found.fresh = self.alone(version, kernel.bind(
+            {t.name: self.apart[t.name].data_ptr() for t in self.of.tensors} | addresses,
+            self.consts))
         again = machine.replay(calls)
         found.again = lambda: (again(), machine.synchronize())
         if first > LONG:
@@ -138,10 +160,24 @@ class Shape:
             return found
         seconds = machine.elapsed(again, 2)[1] * 1e-3
         count = max(1, int(ENOUGH / max(seconds, 1e-7)))
+        found.fault = self.unaccounted(again, max(1, int(WALL / max(seconds, 1e-7))))
         found.sample = lambda: sum(machine.elapsed(again, count + 1)[1:]) * 1e-3 / (
             count * len(calls))
         found.samples = [found.sample()]
         return found
+
+    def unaccounted(self, again, count: int) -> str:
+        """What the host's clock saw that the device's did not: work on another stream, say."""
+        events = sum(self.machine.elapsed(again, count)) * 1e-3
+        settle()
+        begin = time.perf_counter()
+        for _ in range(count):
+            again()
+        self.machine.synchronize()
+        settle()
+        wall = time.perf_counter() - begin
+        return "" if wall <= HOST * events + IDLE else (
+            f"{count} rotations took {wall:.3g} s, of which the device's clock saw {events:.3g} s")
 
     def peers(self) -> list[Variant]:
         """PyTorch's variants; one that it cannot do says why in `fault`."""
@@ -163,16 +199,36 @@ class Shape:
             found.append(variant)
         return found
 
+    def alone(self, version, call) -> tuple:
+        """What one call makes of contents and memory that are not timed; empty where numbers come
+        out that are not finite."""
+        self.spoil(self.apart, self.apart_starts)
+        settle()
+        call()
+        self.machine.synchronize()
+        sound = all(torch.isfinite(self.apart[name]).all() for name in self.outputs)
+        return self.result(self.apart, version) if sound else ()
+
     def check(self, variant: Variant) -> None:
-        """What the timed calls leave is what a fresh call gave."""
+        """What the timed calls leave in each copy, of contents that are new to them, is what one
+        call makes of the same contents in memory that was never timed."""
+        if variant.fault:
+            return
+        if not all(given[t.name].any() for given in self.copies for t in self.of.inputs
+                   if t.role in DRAWN):
+            variant.fault = "it was timed on zeros"
+            return
+        if not variant.fresh:
+            variant.fault = "it leaves numbers that are not finite"
+            return
+        self.renew()
         self.restore()
         variant.again()
-        ends = {0, len(self.copies) - 1}
-        apart = 0 if "deterministic" in variant.version.claims else CHANCE
-        found = [self.result(self.copies[k], variant.version) for k in ends]
-        if not all(abs(a - b) <= apart * abs(b) for one in found
+        chance = 0 if "deterministic" in variant.version.claims else CHANCE
+        found = [self.result(given, variant.version) for given in self.copies]
+        if not all(abs(a - b) <= chance * abs(b) for one in found
                    for a, b in zip(one, variant.fresh, strict=True)):
-            variant.fault = "its output when timed differs from that of one fresh call"
+            variant.fault = "its output when timed differs from that of a call on other memory"
 
 
 def candidates(of, axes, ladder, machine) -> list[tuple]:
@@ -214,12 +270,14 @@ def time_shape(of, axes, consts, ladder, machine, roof, peers: bool) -> tuple[li
             best[one.version.name] = min(best.get(one.version.name, 1e9), one.samples[0])
     near = [v for v in variants if v.sample and v.samples[0] <= CLOSE * best[v.version.name]]
     others = shape.peers() if peers else []
-    rounds([*near, *(v for v in others if v.sample)])
+    itself = [replace(v, name=bench.NOISE, samples=[]) for v in near[:1]]
+    rounds([*near, *itself, *(v for v in others if v.sample)])
+    noise = bench.ratio(itself[0].samples, near[0].samples).median if near else 1.0
     apart = [v for v in variants if v.samples and not v.sample]
     for variant in [*near, *(v for v in apart if len(v.samples) > 1)]:
         shape.check(variant)
-    records = [record(shape, v, others, roof) for v in [*near, *apart]]
-    return records, [*variants, *others]
+    records = [record(shape, v, others, roof, noise) for v in [*near, *apart]]
+    return records, [*variants, *itself, *others]
 
 
 def rounds(variants: list[Variant]) -> None:
@@ -233,16 +291,15 @@ def rounds(variants: list[Variant]) -> None:
             variant.samples.append(variant.sample())
 
 
-def record(shape: Shape, variant: Variant, peers: list[Variant], roof) -> dict:
-    """One timing as the evidence keeps it."""
+def record(shape: Shape, variant: Variant, peers: list[Variant], roof, noise: float) -> dict:
+    """One timing as the evidence keeps it; `noise`: a kernel's time over its own, interleaved."""
     of, axes, machine = shape.of, shape.axes, shape.machine
     seconds = statistics.median(variant.samples)
     nbytes = bench.contract_bytes(of, axes, machine.precision.dtypes)
     operations = bench.contract_operations(of, axes)
     floors = roof.floors(nbytes, operations)
     roofed = max(floors, key=floors.get)
-    if floors[roofed] * BELOW > seconds and not variant.fault:
-        variant.fault = f"{seconds:.3g} s, below its floor of {floors[roofed]:.3g} s"
+    variant.fault = variant.fault or roof.beaten(nbytes, operations, seconds)
     theirs = {v.name: statistics.median(v.samples) for v in peers if v.samples}
     first = next((v.samples for v in peers if v.samples), None)
     ratio = bench.ratio(variant.samples, first) if first else None
@@ -252,7 +309,7 @@ def record(shape: Shape, variant: Variant, peers: list[Variant], roof) -> dict:
             "seconds": seconds, "samples": [float(f"{s:.4g}") for s in variant.samples],
             "peer": f"PyTorch {torch.__version__}", "peer_seconds": quickest,
             "eager_seconds": theirs.get(EAGER), "compiled_seconds": theirs.get(COMPILED),
-            "ratio": ratio and ratio.median, "verdict": ratio and ratio.verdict(1.0),
+            "ratio": ratio and ratio.median, "verdict": ratio and ratio.verdict(noise),
             "share": round(floors[roofed] / seconds, 4), "roof": roofed, "bytes": nbytes,
             "operations": operations, "ceilings": vars(roof), "fault": variant.fault,
             "date": time.strftime("%Y-%m-%d")}

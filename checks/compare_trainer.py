@@ -35,6 +35,7 @@ from reference.builder import gradient
 from reference.programs import gpt2
 
 STEPS = 4
+SIZES = ("L", "H", "C", "V", "Tmax")
 UNIT = 2.0**-24
 EXACT = 1e-12  # of numbers that are computed in float64 twice, by a few operations
 WHOLE = 1 << 15  # windows up to which the order of two whole epochs is looked at
@@ -145,15 +146,18 @@ def judged(executor: Executor, config: Config, first: dict[str, np.ndarray]) -> 
     with tempfile.TemporaryDirectory() as folder:
         short = replace(config, steps=STEPS, curve=False, checkpoint_every=2, eval_every=0, keep=0,
                         sample_tokens=0, out=folder, fuse=_fusions(executor, config))
+        size, failed = gpt2.Config(**{n: executor.program.sizes[n] for n in SIZES}), ""
         try:
             with watching(executor.kernels) as watch:
                 train.train(short, {})
         except (ValueError, DeviceError) as error:
-            yield Part("trainer", "loop", "train.py", str(error))
+            failed = str(error)
+        if watch.validations:
+            yield from data(watch.trainer.loader, watch.watched.steps)
+            yield from numbers(config, short, size, watch, first)
+        if failed:
+            yield Part("trainer", "loop", "train.py", failed)
             return
-        size = gpt2.Config(**{n: executor.program.sizes[n] for n in ("L", "H", "C", "V", "Tmax")})
-        yield from data(watch.trainer.loader, watch.watched.steps)
-        yield from numbers(config, short, size, watch, first)
         try:
             with watching(executor.kernels, resumed=True) as again:
                 train.train(Config(resume=str(watch.run)), {"resume": str(watch.run)})
@@ -242,7 +246,8 @@ def numbers(config: Config, short: Config, size: gpt2.Config, watch: Watch,
         lr, value = seen.numbers["lr"], rates[number]
         yield part("schedule", unlike(lr, value, 2 * UNIT * config.learning_rate))
         yield part("t", unlike(seen.numbers["t"], number + 1, 0))
-    yield _validated(size, config, sides, watch.validations[-1], "at the end")
+    if len(steps) == STEPS:
+        yield _validated(size, config, sides, watch.validations[-1], "at the end")
     yield from scheduled(config)
 
 

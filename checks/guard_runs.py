@@ -80,10 +80,10 @@ def _alone(place: Path, job: str) -> None:
 
 
 def _scenario(place: Path, name: str) -> int:
-    from checks.scenarios import SCENARIOS
+    from checks import scenarios, scenarios_bench
 
     try:
-        facts = SCENARIOS[name]()
+        facts = {**scenarios.SCENARIOS, **scenarios_bench.SCENARIOS}[name]()
     except Exception as error:  # where the original does not raise, this is how they differ
         traceback.print_exc()
         facts = {"raises": f"{type(error).__name__}: {error}"}

@@ -19,8 +19,8 @@ import time
 from functools import cache
 from pathlib import Path
 
+from checks import scenarios, scenarios_bench
 from checks.guard_runs import BROKEN
-from checks.scenarios import SCENARIOS
 from ported.contract import ROOT
 from ported.device.cpu import cache_directory
 
@@ -58,6 +58,7 @@ GUARDS: dict[str, str] = {
     "golden": _but("golden", "curves_made_anew_are_the_same[tiny-2]"),
     "compare": "module checks.guard_compare",
     "bench": f"{T}bench.py {T}bench_host.py",
+    "bench on cuda": "module checks.guard_bench",
 }
 # What a guard starts without importing it: train.py as a process; operations by their names.
 STARTS = {"resume": ["train.py"], "low": ["train.py"]}
@@ -91,7 +92,7 @@ def reached(guard: str) -> frozenset[str]:
     """Every file that a guard's files import, directly or not. Operations are imported by name, so
     whoever imports the interpreter reaches all explicit functions, and stock ones with them."""
     what = GUARDS[guard]
-    first = ["checks/guard_compare.py"] if what.startswith("module ") else [
+    first = [what[7:].replace(".", "/") + ".py"] if what.startswith("module ") else [
         word for word in what.split(" ") if not word.startswith("-")]
     found, todo = set(), [*first, *STARTS.get(guard, ())]
     while todo:
@@ -109,8 +110,9 @@ def applicable(mutant) -> list[str]:
     """Guards that the patch could concern; of the bench's mutants, whose kernels compute what they
     should, the bench's alone."""
     if mutant.area == "bench":
-        return ["bench"]
-    return [guard for guard in GUARDS if guard != "bench" and mutant.file in reached(guard)]
+        return ["bench on cuda" if mutant.device == "cuda" else "bench"]
+    return [guard for guard in GUARDS
+            if not guard.startswith("bench") and mutant.file in reached(guard)]
 
 
 def _ran(tree: Path, jobs: list[str], expected: dict | None = None) -> list[dict]:
@@ -146,15 +148,17 @@ def sources(tree: Path) -> str:
 
 
 @cache
-def originals(root: Path = ROOT) -> dict[str, dict[str, str]]:
-    """The facts of every scenario in the checkout itself, kept in the user's cache."""
-    path = cache_directory() / "scenarios" / f"{sources(root)}.json"
+def originals(root: Path = ROOT, bench: bool = False) -> dict[str, dict[str, str]]:
+    """The facts of the scenarios of trainer and steps, or of the bench, in the checkout itself;
+    kept in the user's cache."""
+    names = (scenarios_bench if bench else scenarios).SCENARIOS
+    path = cache_directory() / "scenarios" / f"{'bench' if bench else 'steps'}-{sources(root)}.json"
     if not path.is_file():
-        records = _ran(root, [f"scenario:{name}" for name in SCENARIOS])
+        records = _ran(root, [f"scenario:{name}" for name in names])
         wrong = [r["said"] for r in records if "facts" not in r or "raises" in r["facts"]]
         if wrong:
             raise RuntimeError(f"a scenario fails in the checkout itself: {wrong[0][-500:]}")
-        found = dict(zip(SCENARIOS, (r["facts"] for r in records), strict=True))
+        found = dict(zip(names, (r["facts"] for r in records), strict=True))
         path.parent.mkdir(parents=True, exist_ok=True)
         making = path.with_suffix(f".{os.getpid()}")
         making.write_text(json.dumps(found))
@@ -188,7 +192,8 @@ def judge(mutant, tree: Path, root: Path = ROOT) -> dict:
     state: killed-by, survived, or equivalent (no witness). `by`: guards that refuse, `first` what
     the first of them said, `ran` seconds by guard, `named` what compare.py --bisect named.
     """
-    begin, names, expected = time.monotonic(), applicable(mutant), originals(root)
+    begin, names = time.monotonic(), applicable(mutant)
+    expected = originals(root, mutant.area == "bench")
     jobs = {**{name: f"scenario:{name}" for name in expected},
             **{f"guard {name}": f"guard:{name}={GUARDS[name]}" for name in names}}
     records = dict(zip(jobs, _ran(tree, list(jobs.values()), expected), strict=True))

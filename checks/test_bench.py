@@ -45,6 +45,8 @@ def here(monkeypatch):
     monkeypatch.setattr(bench_variants, "WHERE", "cpu")
     monkeypatch.setattr(bench_variants, "ROUNDS", 2)
     monkeypatch.setattr(bench_variants, "ENOUGH", 1e-6)
+    monkeypatch.setattr(bench_variants, "WALL", 1e-4)
+    monkeypatch.setattr(bench_variants, "IDLE", 60.0)  # the host's clock is the only one here
     monkeypatch.setattr(bench_variants, "LONG", 60.0)
     monkeypatch.setattr(bench_peers, "sampler", sampler)
     monkeypatch.setattr(bench_variants.cuda_code, "cubin", lambda *arguments: None)
@@ -84,15 +86,113 @@ def test_a_floor_that_is_beaten_is_a_fault():
     assert all("below its floor" in record["fault"] for record in records)
 
 
-def test_a_timed_output_that_differs_is_a_fault():
-    of, machine = contract.of("gelu_forward"), Timed("float32")
-    shape = bench_variants.Shape(of, AXES["gelu_forward"], {}, machine)
-    variant = shape.ours(source.read_all(language="cu")["gelu_forward_01"], {"block": 128})
-    shape.check(variant)
-    assert not variant.fault
-    shape.copies[0]["inp"][0, 0] += 1
+def gelu(machine=None):
+    """A shape of GELU and its first version, ready to be timed."""
+    of = contract.of("gelu_forward")
+    shape = bench_variants.Shape(of, AXES["gelu_forward"], {}, machine or Timed("float32"))
+    return shape, shape.ours(source.read_all(language="cu")["gelu_forward_01"], {"block": 128})
+
+
+def test_honest_work_is_no_fault():
+    shape, variant = gelu()
+    assert len(shape.copies) > 2 and not variant.fault
+    for _ in range(2):
+        shape.check(variant)
+        assert not variant.fault
+
+
+def nothing(shape, again):
+    return lambda: None
+
+
+def remembered(shape, again):
+    """What the first rotation gave, whatever the inputs are now."""
+    again()
+    kept = [given["out"].clone() for given in shape.copies]
+
+    def served():
+        for given, out in zip(shape.copies, kept, strict=True):
+            given["out"].copy_(out)
+    return served
+
+
+def ends_alone(shape, again):
+    """Some launches of many: copies between the first and the last are left out."""
+    def some():
+        before = [given["out"].clone() for given in shape.copies]
+        again()
+        for given, out in list(zip(shape.copies, before, strict=True))[1:-1]:
+            given["out"].copy_(out)
+    return some
+
+
+@pytest.mark.parametrize("cheat", [nothing, remembered, ends_alone])
+def test_timed_calls_that_do_not_work_are_a_fault(cheat):
+    shape, variant = gelu()
+    variant.again = cheat(shape, variant.again)
     shape.check(variant)
     assert "differs" in variant.fault
+
+
+def test_zeros_are_a_fault():
+    shape, variant = gelu()
+    shape.copies[1]["inp"].zero_()
+    shape.check(variant)
+    assert "zeros" in variant.fault
+
+
+class Blind(Timed):
+    """A clock that sees next to nothing: the work goes on elsewhere."""
+
+    def elapsed(self, call, repeats=1):
+        return [ms / 1e4 for ms in super().elapsed(call, min(repeats, 20))]
+
+
+def test_work_that_the_device_s_clock_does_not_see_is_a_fault(monkeypatch):
+    monkeypatch.setattr(bench_variants, "IDLE", 0.0)
+    assert "rotations took" in gelu(Blind("float32"))[1].fault
+    monkeypatch.setattr(bench_variants, "HOST", 100.0)  # two looks at a machine that is busy
+    assert not gelu()[1].fault
+
+
+def test_a_kernel_against_itself_is_the_noise(monkeypatch):
+    of, machine = contract.of("residual_forward"), Timed("float32")
+    version = source.read_all(language="cu")["residual_forward_01"]
+    said = []
+    plain = bench.Ratio.verdict
+    monkeypatch.setattr(bench.Ratio, "verdict",
+                        lambda self, noise: said.append(noise) or plain(self, noise))
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
+    _, variants = bench_variants.time_shape(of, {"N": 4, "C": 32}, {}, [version], machine,
+                                            bench.Ceilings(1e30, 1e30), peers=True)
+    (itself,) = [v for v in variants if v.name == bench.NOISE]
+    ours = [v for v in variants if v.version is version and v is not itself]
+    assert said[0] in [bench.ratio(itself.samples, v.samples).median for v in ours] and said[0] != 1
+
+
+def test_copies_are_random_and_outgrow_the_cache():
+    of, machine = contract.of("layernorm_forward"), Timed("float32")
+    axes = {"N": 6, "C": 32}
+    copies = bench_variants.copies_of(of, axes, machine)
+    nbytes = sum(copies[0][t.name].nbytes for t in of.tensors)
+    assert (len(copies) - 1) * nbytes < 5 * machine.properties["level2"] <= len(copies) * nbytes
+    for tensor in of.inputs:
+        assert copies[0][tensor.name].std() > 0, tensor.name
+    addresses = {given["inp"].data_ptr() for given in copies}
+    assert len(addresses) == len(copies)
+
+
+def test_what_has_a_fault_is_not_kept(monkeypatch):
+    kept = []
+    monkeypatch.setattr(bench_cuda.evidence, "write_timings",
+                        lambda version, of, folder, timings, committed: kept.extend(timings))
+    version = source.read_all(language="cu")["gelu_forward_01"]
+    one = {"version": version.name, "seconds": 1.0, "fault": ""}
+    machine = SimpleNamespace(evidence="here")
+    arguments = SimpleNamespace(size="test", write=False)
+    bench_cuda.keep([one, {**one, "seconds": 0.1, "fault": "below its floor"}], [version], None,
+                    machine, arguments)
+    assert [timing["seconds"] for timing in kept] == [1.0]
 
 
 def test_shapes_are_those_of_a_step():

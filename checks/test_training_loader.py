@@ -57,6 +57,22 @@ def test_resume_is_exact(data, before, after):
     assert (second.next(after)[0] == whole.next(after)[0]).all()
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 40))
+def test_what_is_read_ahead_is_used_at_its_own_place_alone(data, ahead, wanted, other):
+    """Whatever was read ahead: another batch size, another place, and the same once more."""
+    loader, plain = Loader(data, 5), Loader(data, 5)
+    loader.prepare(ahead)
+    assert loader.taken == 0 and loader.state() == plain.state()
+    assert (loader.next(wanted)[0] == plain.next(wanted)[0]).all()
+    loader.prepare(wanted)
+    for each in (loader, plain):
+        each.restore({**each.state(), "taken": other}, "checkpoint")
+    assert (loader.next(wanted)[1] == plain.next(wanted)[1]).all()
+    loader.prepare(ahead)
+    assert all((loader.next(ahead)[0] == plain.next(ahead)[0]).all() for _ in range(2))
+
+
 def test_epoch_covers_everything_once(data):
     tokens, targets = stream(data, [4] * 14)
     assert (targets == tokens + 1).all()  # the file counts upwards

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -20,8 +21,11 @@ from ported.device.cpu import cache_directory, compiler
 from ported.precision import FLOAT32
 from ported.source import DTYPES
 
+MOST = 512  # copies of the smallest buffers
 ROTATED_BYTES = 96 << 20  # more than the private caches of any CPU here; the shared one is shared
 NOISE = "itself"
+BELOW = 0.95  # of the floor: ceilings are the best of few runs, what is quicker yet cannot be
+PRIVATE = 1 << 16  # elements that a thread copies within its own cache: 512 KB, both sides
 
 
 @dataclass(frozen=True)
@@ -109,14 +113,24 @@ def contract_operations(contract: Contract, axes: Mapping[str, int]) -> int | No
 class Ceilings:
     """Bytes a second of a copy or an update in place, the higher; operations a second, two a
     multiply-add: of independent float32 ones on a processor, of a large matrix product in the run's
-    precision on a GPU."""
+    precision on a GPU. `cache`: bytes a second of copies within a core's own cache, by all threads,
+    where a shared cache may hold what is timed."""
 
     bandwidth: float
     arithmetic: float
+    cache: float | None = None
 
     def floors(self, nbytes: int, operations: int | None) -> dict[str, float]:
         """Seconds that moving the bytes and doing the operations take at least."""
         return {"memory": nbytes / self.bandwidth, "FMA": (operations or 0) / self.arithmetic}
+
+    def beaten(self, nbytes: int, operations: int | None, seconds: float) -> str:
+        """Why a time cannot be: it is below what the bytes and operations take at the quickest."""
+        floors = {"memory": nbytes / (self.cache or self.bandwidth),
+                  "FMA": (operations or 0) / self.arithmetic}
+        roof = max(floors, key=floors.get)
+        return "" if seconds >= BELOW * floors[roof] else (
+            f"{seconds:.3g} s, below its floor of {floors[roof]:.3g} s ({roof})")
 
     def share(self, nbytes: int, operations: int | None, seconds: float) -> tuple[float, str]:
         """Share of the roofline, and which roof: the larger of the two floors over the time. What
@@ -125,6 +139,22 @@ class Ceilings:
         roof = max(floors, key=floors.get)
         share = floors[roof] / seconds
         return share, "cache" if roof == "memory" and share > 1.05 else roof
+
+
+def level2() -> int:
+    """Bytes of a core's second-level cache; 2 MB where the system does not say."""
+    said = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
+    try:
+        return int(said.read_text().strip().removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return 2 << 20
+
+
+def copies(nbytes: int, threads: int) -> int:
+    """How many copies of `nbytes` of buffers are five times the private caches of all threads, and
+    where that takes few, ROTATED_BYTES."""
+    least = -(-5 * level2() * threads // nbytes)
+    return max(1, min(least, MOST), min(24, -(-ROTATED_BYTES // nbytes)))
 
 
 def ceilings(threads: int) -> Ceilings:
@@ -137,12 +167,16 @@ def ceilings(threads: int) -> Ceilings:
     copies = [_sample([call], 1) for _ in range(6) for call in (
         lambda: library.ceilings_copy(*pointers, size, count),
         lambda: library.ceilings_update(pointers[0], size, count))]
+    few, many = ctypes.c_long(PRIVATE), ctypes.c_long(200)
+    kept = [_sample([lambda: library.ceilings_cache(*pointers, few, many, count)], 1)
+            for _ in range(6)]
     rounds = 2_000_000
     out = np.zeros(1 + threads, np.float32)
     adds = [_sample([lambda: library.ceilings_multiply_add(
         ctypes.c_void_p(out.ctypes.data), ctypes.c_long(rounds), count)], 1) for _ in range(6)]
     operations = 2 * 12 * library.ceilings_lanes() * rounds * threads
-    return Ceilings(8 * elements / min(copies), operations / min(adds))
+    return Ceilings(8 * elements / min(copies), operations / min(adds),
+                    8 * PRIVATE * many.value * threads / min(kept))
 
 
 def _ceilings_library() -> ctypes.CDLL:

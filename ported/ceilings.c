@@ -1,6 +1,7 @@
 // What this machine can do at most, measured in the run that quotes it: the bandwidth of a copy and
 // of an update in place, on buffers that no private cache holds (a copy also reads what it is about
-// to overwrite, an update does not), and the rate of independent fused multiply-adds.
+// to overwrite, an update does not), of copies that stay in a core's own cache, and the rate of
+// independent fused multiply-adds.
 #include <stddef.h>
 #include <string.h>
 
@@ -20,6 +21,16 @@ void ceilings_update(float* out, long elements, int threads) {
         size_t from = (size_t)elements * part / threads, to = (size_t)elements * (part + 1) / threads;
         for (size_t i = from; i < to; i++) out[i] = -out[i];
     }
+}
+
+// Each thread copies `elements` of its own again and again.
+void ceilings_cache(float* out, const float* inp, long elements, long rounds, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int part = 0; part < threads; part++)
+        for (long round = 0; round < rounds; round++) {
+            memcpy(out + part * elements, inp + part * elements, elements * sizeof(float));
+            __asm__ volatile("" ::: "memory");  // every round is done
+        }
 }
 
 #if defined(__AVX512F__)
