@@ -15,7 +15,7 @@ from checks.verify_text import EQUAL, NARROW, against, busy, by_output, made_wit
 from checks.verify_text import seconds as time_of
 from checks.verify_text import shape as shape_of
 
-LOW = 0.01  # of an error over its bound: what is smaller stands at the left edge
+LOW, HIGH = 0.01, 1e6  # of an error over its bound: what is beyond stands at the edge
 ELEMENTS = 8  # written out beside a picture
 WORDS = {"proved": "Proved", "refused": "Refused", "error": "Not judged"}
 INTRO = ("A kernel is a small program that computes one operation of a neural network, here by "
@@ -64,7 +64,7 @@ def _tiles(verdict: Mapping) -> str:
     tiles = [(f"{sum(c['examples'] for c in checks):,}", "examples judged"),
              (f"{len(ran - failed)} of {len(ran | failed)}", "checks passed")]
     if worst:
-        tiles.append((number(max(worst, key=float)), "worst error over its bound (1 is the limit)"))
+        tiles.append((ratio(max(worst, key=float)), "worst error over its bound (1 is the limit)"))
     if timings:
         best = min(timings, key=lambda t: t["seconds"])
         peer = min(best["peers"].values(), default=None)
@@ -76,6 +76,11 @@ def _tiles(verdict: Mapping) -> str:
         tiles.append((f"{best['share']:.0%}", "of what the hardware allows (roofline)"))
     return '<div class="tiles">' + "".join(
         f"<div><b>{value}</b><span>{escape(what)}</span></div>" for value, what in tiles) + "</div>"
+
+
+def ratio(value) -> str:
+    """An error over its bound; without an end where a NaN stands, or a rule has no bound."""
+    return "&infin;" if value == "inf" else number(value)
 
 
 def _where(proof: Mapping) -> str:
@@ -122,9 +127,10 @@ def _picture(picture: Mapping) -> str:
     size = " &times; ".join(map(str, picture["shape"]))
     part = "" if [rows, columns] == picture["size"] else f", a window of {rows} &times; {columns}"
     return (f'<figure><figcaption><b>{escape(picture["output"])}</b> ({size}{part}) at '
-            f'<code>{escape(picture["case"])}</code>: {picture["wrong_in_all"]} elements beyond '
-            f'their bound (<span class="key bad"></span> wrong, <span class="key good"></span> '
-            f'right)</figcaption><svg class="grid" style="max-width:{columns * 30}px" '
+            f'<code>{escape(picture["case"])}</code>: {picture["wrong_in_all"]} of '
+            f'{math.prod(picture["shape"])} elements beyond their bound (<span class="key bad">'
+            f'</span>&nbsp;wrong, <span class="key good"></span>&nbsp;right)</figcaption>'
+            f'<svg class="grid" style="max-width:{columns * 30}px" '
             f'viewBox="0 0 {columns} {rows}">{"".join(cells)}</svg><div class="wide"><table>'
             f"<tr><th>element</th><th>found</th><th>expected</th><th>allowed &plusmn;</th></tr>"
             f'{"".join(listed)}</table></div></figure>')
@@ -170,7 +176,7 @@ def _rows(named: Mapping[str, list], says: Mapping[str, str], kinds: list[str], 
         made.append(f'<div class="row"><span class="label" title="{escape(says[name])}">'
                     f'{escape(name)}</span><svg class="track">{beyond}{lines}{marks}</svg>'
                     f'<span class="value{" bad" if not float(worst) <= 1 else ""}">'
-                    f"{number(worst)}</span></div>")
+                    f"{ratio(worst)}</span></div>")
     shown = ticks if len(ticks) < 6 else ticks[::2]
     axis = "".join(f'<span style="left:{place_on(t, high):.2f}%">{_tick(t)}</span>' for t in shown)
     return (f'<div class="rows">{"".join(made)}<div class="row axis"><span></span>'
@@ -186,7 +192,8 @@ def _errors(proof: Mapping) -> str:
     """Dots against the bound, by check and by family of numbers."""
     kinds = sorted({error["output"] for error in proof["errors"]})
     finite = [float(e["worst"]) for e in proof["errors"] if math.isfinite(float(e["worst"]))]
-    high = 10.0 ** max(1, math.ceil(math.log10(max([1.0, *finite]) * 1.01)))
+    high = min(HIGH, 10.0 ** max(1, math.ceil(math.log10(max([1.0, *finite]) * 1.01))))
+    high = HIGH if len(finite) < len(proof["errors"]) else high
     by_check, by_family = {}, {}
     for check in explained.CHECKS:
         mine = [e for e in proof["errors"] if e["check"] == check]
@@ -199,8 +206,8 @@ def _errors(proof: Mapping) -> str:
     key = " ".join(f'<span class="entry"><svg width="14" height="14">{_mark(k, 50, name)}</svg>'
                    f"{escape(name)}</span>" for k, name in enumerate(kinds))
     note = ("Each dot is the worst element of one output, over all examples of a row; left of the "
-            "bound is accepted, the shaded side is refused; at the left edge stands 0.01 and what "
-            "is smaller. Point at a dot for its case.")
+            "bound is accepted, the shaded side is refused; at the edges stands what is beyond "
+            "them. Point at a dot for its case.")
     note += f" In bfloat16: {NARROW}." if proof["precision"] == "bfloat16" else ""
     legend = "".join(f"<dt>{name}</dt><dd>{escape(explained.FAMILIES[name])}</dd>"
                      for name in by_family)
@@ -250,7 +257,7 @@ def _checks(proofs: list[Mapping]) -> str:
         cells = []
         for proof in ran:
             check = proof["checks"][k]
-            worst = "" if check["worst"] is None else f", {number(check['worst'])}"
+            worst = "" if check["worst"] is None else f", {ratio(check['worst'])}"
             mark = ("&#10007;" if check["refused"] else "&#10003;" if check["examples"]
                     else "&ndash;")
             kind = "bad" if check["refused"] else "good" if check["examples"] else "idle"
@@ -266,7 +273,8 @@ def _checks(proofs: list[Mapping]) -> str:
 
 
 def _not_checked(listed: list[Mapping]) -> str:
-    rows = "".join(f"<li><b>{escape(one['what'])}</b>: {escape(one['why'])}"
+    rows = "".join(f"<li><b>{escape(one['what'])}</b>: "
+                   + re.sub("`([^`]+)`", r"<code>\1</code>", escape(one["why"]))
                    + (f" <i>({escape(one['where'])})</i>" if one["where"] else "") + "</li>"
                    for one in listed)
     return section("What was not checked", f"<ul>{rows}</ul>")

@@ -62,6 +62,8 @@ th { text-align: left; color: var(--soft); font-weight: 600 }
 td, th { padding: 6px 10px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top }
 figure td { font-variant-numeric: tabular-nums; white-space: nowrap }
 .num { white-space: nowrap; font-variant-numeric: tabular-nums; padding-left: 8px }
+.checks td:first-child { min-width: 190px }
+th.num { white-space: normal }
 .checks td span { color: var(--soft) } .checks td .good { color: var(--good) }
 .checks td .bad { color: var(--bad) } .checks td .idle { color: var(--idle) }
 summary { cursor: pointer; color: var(--soft); font-size: 14px; margin-top: 10px }
