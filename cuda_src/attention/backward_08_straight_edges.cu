@@ -5,8 +5,8 @@
 // instructions were.
 //
 //@ launch  attention_delta grid=ceil_div(B*H*T,block/32) block=block
-//@ launch  attention_dkdv grid=B*H*ceil_div(T,block/2*M) block=block shared=(block*M+256/M)*(ceil_div(D,16)*32+16)+1024/M
-//@ launch  attention_dq   grid=B*H*ceil_div(T,block/2*M) block=block shared=(block*M+256/M)*(ceil_div(D,16)*32+16)
+//@ launch  attention_dkdv grid=B*H*ceil_div(T,64*M) block=block shared=(block*M+256/M)*(ceil_div(D,16)*32+16)+1024/M
+//@ launch  attention_dq   grid=B*H*ceil_div(T,64*M) block=block shared=(block*M+256/M)*(ceil_div(D,16)*32+16)
 //@ static  D
 //@ block   128
 //@ tune    M 1 2
@@ -101,7 +101,8 @@ attention_dkdv(F* dqkv, const float* less, const float* base, const F* dout, con
         int piece = (own - at) / 16;  // of the visit, the one with the first triangle
         if (own >= T || at + COME <= own) continue;
         auto take = [&](auto edge, auto tail, auto piece) {
-            take_queries<edge != 0, tail != 0, piece>(dk, dv, keys, values, x, y, z, w, at, T);
+            take_queries<decltype(edge)::number != 0, decltype(tail)::number != 0,
+                         decltype(piece)::number>(dk, dv, keys, values, x, y, z, w, at, T);
         };
         if (at > own && at + COME <= T) take(Is<0>{}, Is<0>{}, Is<0>{});
         else if (at > own) take(Is<0>{}, Is<1>{}, Is<0>{});
@@ -176,7 +177,8 @@ attention_dq(F* dqkv, const float* less, const float* base, const F* dout, const
         int whole = (own - at) / 16;
         if (own >= T || at > own) continue;
         auto take = [&](auto edge, auto whole) {
-            take_keys<edge != 0, whole>(dq, queries, dys, k, v, bases, lesser);
+            take_keys<decltype(edge)::number != 0, decltype(whole)::number>(dq, queries, dys, k, v,
+                                                                            bases, lesser);
         };
         if (whole >= COME / 16) take(Is<0>{}, Is<COME / 16>{});
         else if (whole == 0) take(Is<1>{}, Is<0>{});

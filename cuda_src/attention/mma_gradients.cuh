@@ -3,7 +3,7 @@
 #include "mma_tiles.cuh"
 
 template <int value> struct Is {  // a number that a template can take from an argument
-    constexpr operator int() const { return value; }
+    static constexpr int number = value;
 };
 
 // Scores s, and dp from which delta is gone, become weights and the scores' gradients.
