@@ -14,7 +14,7 @@ import torch
 
 from checks import cases, gate, known, sampling
 from checks.cases import Case, Drawn
-from checks.launch import COARSE, GUARD, Result, Stage, _region, words
+from checks.launch import BLOCK, COARSE, GUARD, Result, Stage, _region, words
 from checks.trial import Subject, Trial
 from ported import precision as precisions
 from ported.contract import Contract
@@ -46,11 +46,13 @@ class LargeStage(Stage):
         return self._encoded[name]
 
     def image(self, inputs: Mapping, starts: Mapping, fill: str, guard: str, shifts: Mapping):
-        """As `Stage.image`."""
+        """As `Stage.image`, each byte written once."""
         places, size = self.places(shifts)
-        image = words(guard, size // 4, 1, self.narrow).view(np.uint8)
+        image, end = np.empty(size, np.uint8), 0
         for seed, (name, at) in enumerate(places.items()):
             nbytes = self.counts[name] * self.width[name]
+            _fill(image, end, at, words(guard, BLOCK, 1, self.narrow))
+            end = at + nbytes
             tensor = self.contract.by_name.get(name)
             into = image[at:at + nbytes]
             if tensor is not None and tensor.access == "in":
@@ -61,8 +63,8 @@ class LargeStage(Stage):
             elif tensor is not None and tensor.access == "sum":
                 into[:] = 0
             else:
-                filled = words(fill, -(-nbytes // 4), seed, self.narrow).view(np.uint8)
-                into[:] = filled[:nbytes]
+                _fill(into, 0, nbytes, words(fill, BLOCK, seed, self.narrow))
+        _fill(image, end, size, words(guard, BLOCK, 1, self.narrow))
         return image, places
 
     def run(self, inputs: Mapping, *, starts: Mapping | None = None, fill: str = "nan",
@@ -87,6 +89,14 @@ class LargeStage(Stage):
         nbytes = self.counts[name] * self.width[name]
         found = after[places[name]:places[name] + nbytes].view(NUMPY[self.dtypes[name]])
         return found.reshape(self.shapes[name])
+
+
+def _fill(image: np.ndarray, start: int, stop: int, block: np.ndarray) -> None:
+    """The block's words again and again into bytes start to stop; a word begins at each fourth."""
+    block = block.view(np.uint8)
+    for at in range(start - start % block.size, stop, block.size):
+        first, last = max(at, start), min(at + block.size, stop)
+        image[first:last] = block[first - at:last - at]
 
 
 class LargeSubject(Subject):

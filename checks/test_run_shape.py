@@ -82,6 +82,16 @@ def test_finite_looks_at_every_number(dtype, words):
     assert finite(np.array([0x7F800001], np.int32), "int32")
 
 
+@pytest.mark.parametrize("fill", ["nan", "huge", "random"])
+def test_memory_between_and_in_buffers_is_filled(fill):
+    image = np.zeros(3 * 4 * 99991 + 10, np.uint8)
+    run_shape_large._fill(image, 6, image.size - 3, run_shape_large.words(fill, 99991))
+    assert not image[:6].any() and not image[-3:].any()
+    whole = image[8:-6].view(np.uint32)
+    expected = np.resize(run_shape_large.words(fill, 99991).view(np.uint32), whole.size + 2)[2:]
+    assert np.array_equal(whole, expected)
+
+
 ANSWERS = """
 import json, os, sys
 for line in sys.stdin:
