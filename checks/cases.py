@@ -188,21 +188,19 @@ def _power(low, high):
     return lambda r, shape, sizes: 10 ** r.uniform(low, high, shape)
 
 
-def _or(special, draw):
-    """One number in four is the special one, at which shortcuts are taken."""
-    return lambda r, shape, sizes: np.where(r.random(shape) < 0.25, special, draw(r, shape, sizes))
-
-
 def _step(r, shape, sizes):
     return np.full(shape, r.choice([1, 2, 3, 10, 1000, int(r.integers(2, 100000))]))
 
 
 def _moment(r, shape, sizes):
-    """Of gradients of one size in most rows, and in others as small as eps, or none at all."""
-    rows = (len(shape) * [1])[:-1]
-    sizes = 10 ** r.uniform(-3, 0) * 10 ** (r.uniform(-7, 0, [*shape[:1], *rows])
-                                            * (r.random([*shape[:1], *rows]) < 0.4))
-    return np.where(r.random(shape) < 0.05, 0.0, (r.standard_normal(shape) * sizes) ** 2)
+    return (r.standard_normal(shape) * 10 ** r.uniform(-3, 0)) ** 2
+
+
+def _faint(r, drawn):
+    """Rows as small as eps is, and single zeros."""
+    rows = (*drawn.shape[:1], *(1 for _ in drawn.shape[1:]))
+    sizes = 10 ** (r.uniform(-14, 0, rows) * (r.random(rows) < 0.5))
+    return np.where(r.random(drawn.shape) < 0.05, 0.0, drawn * sizes)
 
 
 DOMAINS = {
@@ -211,10 +209,14 @@ DOMAINS = {
     "t": _step,
     "v": _moment,
     "decay": lambda r, shape, sizes: r.integers(0, 2, shape),
-    "scale": _or(1.0, lambda r, shape, sizes: r.uniform(0.1, 0.9, shape)),
-    "lr": _or(0.0, _power(-4, -2)),
-    "dscale": _or(1.0, _power(-5, 0)),
+    "scale": lambda r, shape, sizes: r.uniform(0.1, 0.9, shape),
+    "lr": _power(-4, -2),
+    "dscale": _power(-5, 0),
 }
+# What some cases of unusual families have instead: numbers at which shortcuts are taken.
+CORNERS = {"v": _faint, **{name: lambda r, drawn, number=number: np.full_like(drawn, number)
+                           for name, number in (("scale", 1.0), ("lr", 0.0), ("dscale", 1.0))}}
+PLAIN = ("randn", "unit", "integer")
 ZERO_MEANS_OFF = ("max_norm", "weight_decay")  # constants for which 0 switches something off
 
 
@@ -233,6 +235,8 @@ def _value(case: Case, tensor: Tensor, sizes: Mapping[str, int]) -> np.ndarray:
     r, shape = _generator(case, tensor.name), tensor.shape(sizes)
     if tensor.name in DOMAINS:
         drawn = np.asarray(DOMAINS[tensor.name](r, shape, sizes))
+        if tensor.name in CORNERS and case.family not in PLAIN and r.random() < 0.4:
+            drawn = CORNERS[tensor.name](r, np.asarray(drawn, np.float64))
         if tensor.role == "I32" and case.family == "repeated":
             drawn = np.full(shape, drawn.flat[0])
         return stored(case, tensor, drawn)
@@ -242,7 +246,7 @@ def _value(case: Case, tensor: Tensor, sizes: Mapping[str, int]) -> np.ndarray:
     gradient = tensor.name.startswith("d") and not case.contract.endswith("_update")
     data = tensor.role in ("F", "R", "G") and not gradient
     family = case.family
-    if not data and family not in ("randn", "unit", "integer"):
+    if not data and family not in PLAIN:
         family = MILD[int(r.integers(len(MILD)))]
     rows = r.standard_normal((int(np.prod(shape[:-1])), shape[-1]), np.float32)
     if rows.size < HUGE:

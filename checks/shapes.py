@@ -54,6 +54,8 @@ SPINE = {
     "deep": {"C": 131101, "D": 2, "E": 131101, "B": 1, "O": 5, "V": 4, "Vp": 5, "": 2},
     "spread": {"B": 300, "T": 2, "C": 2, "O": 66041, "H": 2, "D": 1, "V": 66041, "Vp": 66043,
                "S": 66041, "": 2},
+    "pair": {"B": 1, "T": 2, "N": 3, "C": 520, "O": 800, "H": 8, "D": 65, "V": 790, "Vp": 800,
+             "Tmax": 3, "S": 2, "E": 520, "": 2},
     "flat": {"B": 4, "T": 37, "N": 263, "C": 487, "O": 13, "H": 11, "D": 23, "V": 11, "Vp": 13,
              "Tmax": 41, "S": 263, "E": 487, "": 2},
     "rows": {"B": 1, "T": 1031, "N": 65539, "C": 2, "O": 2, "H": 1, "D": 2, "V": 2, "Vp": 2,
@@ -63,8 +65,8 @@ EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 47, 48, 63, 64,
          128, 129, 192, 255, 256, 257)
 INDEXED = ("deep", "spread", "flat", "rows")  # where an index of 16 bits ends
 SLOW = ("one", "equal", "model", "fourfold", "tall", "broad", "vocabulary", "xl", "wider",
-        *INDEXED)
-# SLOW: seen with plain numbers only
+        "pair", *INDEXED)
+# SLOW shapes are seen with plain numbers only
 HOME = "odd"  # small, distinct and prime: what memory is examined at
 
 
