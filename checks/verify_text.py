@@ -168,7 +168,7 @@ def against(timing: Mapping) -> list[str]:
     return said
 
 
-EQUAL = "the timed outputs are, bit for bit, those that were judged at this shape"
+EQUAL = "called again, the timed calls leave the output that was judged at this shape"
 
 
 def _timing(timing: Mapping) -> list[str]:

@@ -2,10 +2,10 @@
 
     python -m checks.verify_timing JOB.json ANSWER.json
 
-Before its time is taken a kernel is judged at the timed shape, on the very numbers that it is timed
-on; after it, every buffer that was timed must hold, bit for bit, the output that was judged (under
-no claim of determinism: as long a vector to CHANCE). On a processor the shapes are those of GPT-2
-124M at B=4, T=64; on a GPU at B=64, T=1024.
+Before its time is taken a kernel is judged at the timed shape; after it, each timed call is made
+once more, on the numbers that were judged and never timed, and must leave the judged output, bit
+for bit (under no claim of determinism: as long a vector; bench_host.py). On a processor the shapes
+are those of GPT-2 124M at B=4, T=64; on a GPU at B=64, T=1024.
 """
 
 import json
@@ -13,11 +13,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from checks import bench, memory_checks
-from checks.bench_variants import CHANCE
+from checks import bench, bench_host, cases, memory_checks
 from checks.cases import Case, axes_of
 from checks.run_shape import FAMILY, SEGMENTS
 from checks.trial import Broken, Ledger, Subject, Trial
@@ -62,60 +60,38 @@ def judged(version, contract, device, axes, parameters, ledger: Ledger):
     return (trial, first) if len(ledger.faults) == before else None
 
 
-class Timed:
-    """One configuration at one shape on the processor: its calls, and the memory they work on."""
-
-    def __init__(self, version, contract, axes, parameters, machine, trial, first):
-        self.parameters, self.contract, self.version = parameters, contract, version
-        self.inputs, self.first, self.memory = trial.inputs, first, []
-        self.calls = bench.our_calls(version, parameters, contract, axes, trial.inputs, machine,
-                                     self.memory)
-
-    def digest(self) -> str:
-        """What every copy of the buffers holds after one timed call more: equal, or different."""
-        for call, (arrays, _) in zip(self.calls, self.memory, strict=True):
-            for tensor in self.contract.outputs:
-                start = {"out": np.nan, "sum": 0}.get(tensor.access)
-                arrays[tensor.name][...] = self.inputs[tensor.name] if start is None else start
-            call()
-            if not all(self._alike(arrays[name], value)
-                       for name, value in self.first.outputs.items()):
-                return "different"
-        return "equal"
-
-    def _alike(self, found: np.ndarray, expected: np.ndarray) -> bool:
-        found = found.reshape(expected.shape)
-        if "deterministic" in self.version.claims:
-            return np.array_equal(found, expected, equal_nan=True)
-        lengths = [float(np.linalg.norm(a.astype(np.float64))) for a in (found, expected)]
-        return abs(lengths[0] - lengths[1]) <= CHANCE * lengths[1]
-
-
 def on_cpu(version, contract, axes, machine, roof, ledger: Ledger) -> list[dict]:
     """Timing records of every configuration that applies and is accepted at this shape."""
-    found, behind = {}, None
+    ours, inputs = {}, bench.drawn(contract, axes, seed=1)
     for parameters in version.configurations():
         if version.unmet_needs({**axes, **parameters, **machine.values}):
             ledger.not_run["timed shapes that the file's needs exclude"] += 1
             continue
         here = judged(version, contract, machine, axes, parameters, ledger)
         if here:
-            name = " ".join(f"{k}={v}" for k, v in parameters.items()) or "ours"
-            found[name] = Timed(version, contract, axes, parameters, machine, *here)
-            behind = here[0].known.drawn.forward
-    if not found:
+            trial, first = here
+            memory: list = []
+            calls = bench.our_calls(version, parameters, contract, axes, inputs, machine, memory)
+            calls[0]()  # warms code and pages: a first call may look slow
+            ours[" ".join(f"{k}={v}" for k, v in parameters.items()) or "ours"] = bench_host.Timed(
+                version, parameters, calls, memory, trial.inputs, first.outputs)
+    if not ours:
         return []
-    inputs = next(iter(found.values())).inputs
+    forward = cases.forward_of(contract)
+    behind = bench.drawn(forward, bench.complete_forward(forward, axes)) if forward else None
     peers = bench.torch_calls(contract, axes, inputs, behind)
-    for timed in found.values():
-        timed.calls[0]()  # warms code and pages: a first call may look slow
-    variants = {bench.PEER: peers, honest.NOISE: peers} | {n: t.calls for n, t in found.items()}
+    variants = {bench.PEER: peers, honest.NOISE: peers} | {n: t.calls for n, t in ours.items()}
     samples = honest.interleave(variants, slow=SLOW)
-    noise = honest.ratio(samples[honest.NOISE], samples[bench.PEER]).median
-    return [{**entry(bench.record(version, timed.parameters, contract, axes, samples[name],
-                                  samples[bench.PEER], noise, machine, roof), timed.digest()),
-             "peer_samples": [float(f"{s:.4g}") for s in samples[bench.PEER]]}
-            for name, timed in found.items()]
+    theirs = samples[bench.PEER]
+    noise = honest.ratio(samples[honest.NOISE], theirs).median
+    found = []
+    for name, timed in ours.items():
+        fault = bench_host.fault(timed, contract, inputs)
+        record = bench.record(version, timed.parameters, contract, axes, samples[name], theirs,
+                              noise, machine, roof, fault)
+        found.append({**entry(record, "different" if fault else "equal"),
+                      "peer_samples": [float(f"{s:.4g}") for s in theirs]})
+    return found
 
 
 def entry(record: dict, digest: str) -> dict:
@@ -124,12 +100,11 @@ def entry(record: dict, digest: str) -> dict:
              for name in ("eager", "compiled")}
     if not any(peers.values()):
         peers = {record["peer"]: record["peer_seconds"]}
-    fault = record.get("fault") or ("" if digest == "equal" else
-                                    "its output when timed differs from the one that was judged")
     kept = ("axes", "parameters", "seconds", "samples", "ratio", "verdict", "share", "roof",
             "bytes", "operations", "ceilings", "threads", "date")
     return {**{name: record[name] for name in kept}, "processor": record["device"],
-            "peers": {name: s for name, s in peers.items() if s}, "digest": digest, "fault": fault}
+            "peers": {name: s for name, s in peers.items() if s}, "digest": digest,
+            "fault": record["fault"]}
 
 
 def on_cuda(version, contract, axes, machine, roof, ledger: Ledger) -> list[dict]:

@@ -21,7 +21,7 @@
                 threads, date, axes, parameters, seconds, samples, peers {name: seconds},
                 peer_samples, ratio (ours over the peer's), verdict (FASTER, SAME, SLOWER, UNSURE),
                 share (of the roofline), roof, bytes, operations, ceilings, digest (equal: the
-                timed outputs are, bit for bit, those that were judged), fault
+                timed calls leave the output that was judged), fault
     not_checked [{what, why, where}]
 
 `worst` and `ratio` of proofs are errors over their bound: at most 1 is accepted. Numbers that JSON
