@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ported.device import DeviceError, cuda_code
 from ported.device.cpu import cache_directory
+from ported.device.emulation import symbols
 from ported.precision import Precision
 from ported.source import Version
 
@@ -27,18 +28,21 @@ HERE = Path(__file__).resolve().parent
 COMMON = ("-std=c++17", "-O1", "-g1", "-gdwarf-4", "-fPIC", "-ffp-contract=off",
           "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls")
 KERNEL = (*COMMON, "-w", "-fvisibility=hidden", "-fno-strict-aliasing", "-fno-threadsafe-statics",
-          "-fno-gnu-unique")
+          "-fno-gnu-unique", "-fdata-sections")
 CHECKED = ("-fsanitize=thread", "-fsanitize=bounds,alignment", "--param",
            "tsan-instrument-func-entry-exit=0")
-# Shared variables have sections of their own (emulated.h); gathered, they are a block's shared
-# memory. Where accesses are checked, GAP bytes lie behind each, so that an overrun meets nobody.
+# Shared variables have sections of their own: .emulated_shared.N (emulated.h), and .bss._ZZ... where
+# they stand in a template, on which g++ 12 ignores the section attribute (GCC's bug 41091).
+# Gathered, they are a block's shared memory. Where accesses are checked, GAP bytes lie behind each
+# one, so that an overrun meets nobody.
 # Where a fault says that its lines stand. Names of a checkout's folders would lie in libraries that
 # another checkout finds in the cache.
 OWN, SOURCE, SHARED = "/emulation", "/version", "/cuda_src"
 FRAGMENT = """SECTIONS { .emulated_shared : ALIGN(128) {
 PROVIDE_HIDDEN(emulated_shared_begin = .); %s
 PROVIDE_HIDDEN(emulated_shared_end = .); } } INSERT AFTER .data;"""
-GAP, MOST_VARIABLES = 64, 128
+SHARED_SECTIONS = (".emulated_shared.", ".bss._ZZ")
+GAP = 64
 
 
 def _named(folder: Path, name: str) -> str:
@@ -119,9 +123,10 @@ def _prepared_header(checked: bool) -> Path:
     return _cached("headers-{}/emulated.h.gch", [digest, *flags], make).parent
 
 
-def _fragment(checked: bool) -> str:
-    apart = "\n".join(f"*(.emulated_shared.{i}) . = . + {GAP};" for i in range(MOST_VARIABLES))
-    return FRAGMENT % (apart * checked + " *(.emulated_shared.*)")
+def _fragment(compiled: Path, checked: bool) -> str:
+    """The linker's script for the shared variables of an object file."""
+    own = sorted({n for n in symbols.sections(compiled) if n.startswith(SHARED_SECTIONS)})
+    return FRAGMENT % "\n".join(f"*({name}) . = . + {GAP * checked};" for name in own)
 
 
 def library(version: Version, precision: Precision, values: Mapping[str, int],
@@ -137,15 +142,16 @@ def library(version: Version, precision: Precision, values: Mapping[str, int],
     def make(path: Path) -> None:
         unit = path.with_suffix(".cpp")
         unit.write_text(f'{text}#include "{version.path.resolve()}"\n{entries}\n')
-        fragment = path.with_suffix(".ld")
-        fragment.write_text(_fragment(checked))
+        compiled, fragment = path.with_suffix(".o"), path.with_suffix(".ld")
         folder = version.path.resolve().parent
         named = [_named(HERE, OWN), _named(cuda_code.COMMON, SHARED), _named(folder, SOURCE)]
         compiling = [compiler()[0], *flags, f"-I{_prepared_header(checked)}", *options,
-                     f"-I{folder}", *named, "-include", "emulated.h", str(unit)]
+                     f"-I{folder}", *named, "-include", "emulated.h", "-c", str(unit)]
+        _run([*compiling, "-o", str(compiled)], str(version.path))
+        fragment.write_text(_fragment(compiled, checked))
         # Libraries by name, or -fsanitize=thread would bring its own.
         linking = ["-shared", str(engine), f"-Wl,-rpath,{engine.parent}", f"-Wl,-T,{fragment}",
                    "-nodefaultlibs", "-lstdc++", "-lm", "-lgcc_s", "-lgcc", "-lc"]
-        _run([*compiling, *linking, "-o", str(path)], str(version.path))
+        _run([compiler()[0], str(compiled), *linking, "-o", str(path)], str(version.path))
     return _cached(f"{version.name}{'-checked' if checked else ''}-{{}}.so",
                    [version.digest, text, entries, headers, *flags, str(engine)], make)
