@@ -25,7 +25,7 @@ from checks.compare_program import Part
 from ported import evidence
 from ported.device import DeviceError
 from ported.executor import Executor
-from ported.training import checkpoint, start
+from ported.training import checkpoint, log, start
 from ported.training.config import Config
 from ported.training.data import open_data
 from ported.training.loader import Loader
@@ -155,16 +155,18 @@ def judged(executor: Executor, config: Config, first: dict[str, np.ndarray]) -> 
         if watch.validations:
             yield from data(watch.trainer.loader, watch.watched.steps)
             yield from numbers(config, short, size, watch, first)
+            yield from logged(watch)
         if failed:
             yield Part("trainer", "loop", "train.py", failed)
             return
+        yield from recorded(watch, size)
         try:
             with watching(executor.kernels, resumed=True) as again:
                 train.train(Config(resume=str(watch.run)), {"resume": str(watch.run)})
         except (ValueError, DeviceError) as error:
             yield Part("kept", "loop", "train.py --resume", str(error))
             return
-        yield from kept(watch, again, short, size)
+        yield from kept(watch, again, short)
 
 
 def _fusions(executor: Executor, config: Config) -> str:
@@ -251,6 +253,17 @@ def numbers(config: Config, short: Config, size: gpt2.Config, watch: Watch,
     yield from scheduled(config)
 
 
+def logged(watch: Watch) -> Iterator[Part]:
+    """The log's lines against what the loop computed, bit for bit."""
+    records = [record for record in log.read(watch.run / "log.jsonl") if "loss" in record]
+    said = [tuple(record.get(key) for key in ("step", "loss", "norm")) for record in records]
+    found = [(k, seen.loss, seen.norm) for k, seen in enumerate(watch.watched.steps, 1)]
+    values = [r["val_loss"] for r in log.read(watch.run / "log.jsonl") if "val_loss" in r]
+    for what, ours, theirs in (("steps", said, found), ("validations", values, watch.validations)):
+        yield Part("trainer", "log", what, "" if ours == theirs else
+                   f"found {str(ours)[:80]}, the loop computed {str(theirs)[:80]}")
+
+
 def scheduled(config: Config) -> Iterator[Part]:
     """The learning rate of every step by the trainer's schedule."""
     mine = [config.learning_rate * SCHEDULES[config.schedule](
@@ -304,15 +317,20 @@ def _validated(size: gpt2.Config, config: Config, sides: list, found: float, whe
         found, truth, FREE * (far + UNIT * abs(truth))))
 
 
-def kept(watch: Watch, again: Watch, config: Config, size: gpt2.Config) -> Iterator[Part]:
-    """What the resumed run begins with, and the files between the two, by name."""
-    kinds = [f.name for f in fields(Config) if not f.metadata.get("place")]
-    differ = ", ".join(name for name in kinds if getattr(again.trainer.config, name)
-                       != getattr(watch.trainer.config, name))
-    yield Part("kept", "config", "resumed", f"found another --{differ}" if differ else "")
-    yield Part("kept", "step", "resumed", unlike(again.begun, STEPS, 0))
+def recorded(watch: Watch, size: gpt2.Config) -> Iterator[Part]:
+    """What the run's last checkpoint says of its flags and its model."""
     (*_, saved) = checkpoint.complete(watch.run)
+    given = watch.trainer.config
+    found = Config.from_record(json.loads((saved / "state.json").read_text())["config"])
+    differ = ", ".join(f.name for f in fields(Config) if not f.metadata.get("place")
+                       and getattr(found, f.name) != getattr(given, f.name))
+    yield Part("kept", "config", saved.name, f"found another --{differ}" if differ else "")
     yield from _files(saved, watch.state, size)
+
+
+def kept(watch: Watch, again: Watch, config: Config) -> Iterator[Part]:
+    """What the resumed run begins with, by name."""
+    yield Part("kept", "step", "resumed", unlike(again.begun, STEPS, 0))
     for region, members in watch.state.items():
         lost = [n for n, value in members.items()
                 if not np.array_equal(again.state[region][n], value)]

@@ -3,9 +3,9 @@
     python -m checks.guard_runs FOLDER scenario:run 'guard:data=checks/test_training_loader.py' ...
 
 Leaves FOLDER/<number>.json for each, {"code": exit code, "seconds": s, "said": its last words} and
-for scenarios {"facts": ...}; -1 is the code of one that ran out of time. Where FOLDER/expected.json
-gives the facts of scenarios, no scenario runs after the first that differs. PyTorch, which
-nearly all of them need, is imported once, before; nothing of the checkout is.
+for scenarios {"facts": ...}; LATE is the code of one that ran out of time. Where
+FOLDER/expected.json gives the facts of scenarios, no scenario runs after the first that differs.
+PyTorch, which nearly all of them need, is imported once, before; nothing of the checkout is.
 """
 
 import contextlib
@@ -17,7 +17,8 @@ import time
 import traceback
 from pathlib import Path
 
-LIMIT = 120.0  # seconds; the slowest guard of an honest checkout takes a tenth
+LIMIT = 300.0  # seconds; on a quiet machine no guard of an honest checkout takes a tenth
+LATE = -1  # exit code of a job that was stopped then
 WORDS = 4000
 BROKEN = 70  # exit code of a job that could not be run at all
 
@@ -57,7 +58,7 @@ def _waited(child: int, end: float) -> int:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return -1
+    return LATE
 
 
 def _alone(place: Path, job: str) -> None:

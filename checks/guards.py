@@ -20,11 +20,11 @@ from functools import cache
 from pathlib import Path
 
 from checks import scenarios, scenarios_bench
-from checks.guard_runs import BROKEN
+from checks.guard_runs import BROKEN, LATE
 from ported.contract import ROOT
 from ported.device.cpu import cache_directory
 
-LIMIT = 600.0  # seconds for all guards of one mutant
+LIMIT = 3000.0  # seconds for all guards of one mutant
 NO_VERDICT = (4, 5, BROKEN)  # pytest: wrong usage, no test; and what guard_runs says
 T = "checks/test_"
 
@@ -116,7 +116,7 @@ def applicable(mutant) -> list[str]:
 
 
 def _ran(tree: Path, jobs: list[str], expected: dict | None = None) -> list[dict]:
-    """Each job's record (see guard_runs); of one that was not run or did not end, code -1."""
+    """Each job's record (see guard_runs); of one that was not run or did not end, code LATE."""
     with tempfile.TemporaryDirectory() as folder:
         if expected:
             (Path(folder) / "expected.json").write_text(json.dumps(expected))
@@ -133,7 +133,7 @@ def _ran(tree: Path, jobs: list[str], expected: dict | None = None) -> list[dict
                 process.wait()
         files = [Path(folder) / f"{number}.json" for number in range(len(jobs))]
         return [json.loads(file.read_text()) if file.is_file()
-                else {"code": -1, "seconds": 0.0, "said": "not run, or without an end"}
+                else {"code": LATE, "seconds": 0.0, "said": "not run, or without an end"}
                 for file in files]
 
 
@@ -189,8 +189,8 @@ def message(said: str) -> str:
 def judge(mutant, tree: Path, root: Path = ROOT) -> dict:
     """How the guards take a mutant whose patch stands in `tree`; `root` is the original.
 
-    state: killed-by, survived, or equivalent (no witness). `by`: guards that refuse, `first` what
-    the first of them said, `ran` seconds by guard, `named` what compare.py --bisect named.
+    state: killed-by, survived, timed-out, or equivalent (no witness). `by`: guards that refuse,
+    `first` what the first of them said, `ran` seconds by guard, `named` what --bisect named.
     """
     begin, names = time.monotonic(), applicable(mutant)
     expected = originals(root, mutant.area == "bench")
@@ -202,11 +202,14 @@ def judge(mutant, tree: Path, root: Path = ROOT) -> dict:
     broken = [name for name, record in records.items() if record["code"] in NO_VERDICT]
     if broken:
         raise RuntimeError(f"guards {broken} could not be run: {records[broken[0]]['said'][-500:]}")
-    by = [name for name, record in records.items() if record["code"] != 0]
+    hangs = f"code {LATE}" in seen  # only then is a guard that does not end a refusal
+    by = [name for name, record in records.items()
+          if record["code"] != 0 and (record["code"] != LATE or hangs)]
+    late = any(record["code"] == LATE for record in records.values())
     named = next((line.split(" ", 1)[1] for line in records.get("compare", {}).get(
         "said", "").splitlines() if line.startswith("named: ")), "")
     culprit = getattr(mutant, "culprit", "")
-    state = "equivalent" if not seen else "killed-by" if by else "survived"
+    state = "equivalent" if not seen else "killed-by" if by else "timed-out" if late else "survived"
     return {"state": state, "by": by, "first": message(records[by[0]]["said"]) if by else "",
             "witness": seen, "seconds": round(time.monotonic() - begin, 2),
             "ran": {name: record["seconds"] for name, record in records.items()},

@@ -58,8 +58,8 @@ def clock() -> Facts:
     roof = bench.Ceilings(100.0, 10.0, 400.0)
     facts |= {f"beaten: {case}": roof.beaten(*case) for case in (
         (400, 1, 0.5), (400, 1, 2.0), (4, 100, 2.0), (4000, 1, 5.0), (400, 100, 5.0))}
-    return facts | {f"copies of {n} bytes": str(bench.copies(n, 2)) for n in (1 << 12, 1 << 20,
-                                                                              1 << 27)}
+    return facts | {f"copies of {n} bytes": str(bench.copies(n, 2)) for n in (
+        1 << 12, 1 << 16, 1 << 20, 1 << 27)}
 
 
 def bookkeeping() -> Facts:

@@ -93,6 +93,13 @@ def test_calls_that_do_not_work_are_a_fault(cheat, cpu):
     assert "differs" in bench_host.fault(found, *rest)
 
 
+def test_every_copy_must_be_worked_on(cpu):
+    for k in range(3):
+        found, *rest = timed("gelu_forward", cpu)
+        found.calls[k] = lambda: None
+        assert "differs" in bench_host.fault(found, *rest)
+
+
 def test_work_that_goes_on_behind_the_call_is_a_fault(cpu, monkeypatch):
     monkeypatch.setattr(bench_host, "PAUSE", 1.0)
     found, *rest = timed("gelu_forward", cpu)
@@ -227,15 +234,17 @@ def test_contents_are_random():
 
 
 def test_a_shape_is_timed_with_its_noise_and_its_faults(cpu, monkeypatch):
-    """End to end: an honest version, and one that does nothing once it has been seen to work."""
+    """End to end: an honest version, one that does nothing, one that remembers by address."""
     of, axes = contract.of("residual_forward"), {"N": 64, "C": 128}
     version = highest("residual_forward")
     honest = command.time_shape(of, axes, [version], cpu, FREE)
     assert [r["fault"] for r in honest] == [""] and honest[0]["verdict"]
     plain = command.our_calls
-
-    def lazy(*given, count=0):
-        calls = plain(*given, count=count)
-        return calls if count else [lambda: None for _ in calls]
-    monkeypatch.setattr(command, "our_calls", lazy)
-    assert "differs" in command.time_shape(of, axes, [version], cpu, FREE)[0]["fault"]
+    for cheat in (no_work, remembered):
+        def lazy(*given, count=0, cheat=cheat):
+            calls = plain(*given, count=count)
+            memory = given[-1]
+            return calls if count else [cheat(call, arrays) for call, (arrays, _) in
+                                        zip(calls, memory, strict=True)]
+        monkeypatch.setattr(command, "our_calls", lazy)
+        assert "differs" in command.time_shape(of, axes, [version], cpu, FREE)[0]["fault"]

@@ -207,6 +207,30 @@ def test_samples_and_curve(small, tmp_path):
     assert hugging_face.sizes(checkpoint.complete(made)[-1])["C"] == 4
 
 
+def test_a_sample_is_what_stock_s_scores_give(small, tmp_path):
+    """Word by word: scores of the last word seen, words of the vocabulary alone, a draw each."""
+    import torch
+
+    from ported.training import sampling, tensor_files, text
+    from reference.stock.gpt2 import GPT2, from_hugging_face
+
+    settings = ["--sequence-length", "8", "--sample-tokens", "12", "--temperature", "20", "--top-k",
+                "0", "--prompt", "a b c", "--seed", "5", "--steps", "1", "--batch", "1"]
+    run(*learnable(tmp_path)[2:], "--init-from", small, *settings)
+    (made,) = runs_in(tmp_path)
+    size, (last,) = gpt2.Config(L=1, H=1, C=4, Tmax=8), checkpoint.complete(made)
+    reader = tensor_files.Reader(last, "model")
+    state = {name: torch.from_numpy(reader.get(name)) for name in reader.places}
+    model = GPT2(size)
+    model.load_state_dict(from_hugging_face(state, size))
+    words = text.encode("a b c")
+    for number in range(12):
+        with torch.no_grad():
+            scores = model(torch.tensor([words[-8:]])).logits[0, -1, : size.V].numpy()
+        words.append(sampling.pick(scores, 20.0, 0, sampling.draw(5, 1, number)))
+    assert records(made, "sample")[-1]["sample"] == text.decode(words)
+
+
 def refusals(flags, run_folder):
     data = flags[flags.index("--data") + 1]
     damaged = run_folder.parent / "damaged"
