@@ -110,6 +110,7 @@ class Court:
 
     def __init__(self, tree: Path, clean: Path, scratch: Path, store: Store, device: str = ""):
         self.tree, self.clean_tree, self.store, self.device = tree, clean, store, device
+        self.scratch = scratch
         waiting = {"OMP_WAIT_POLICY": "passive"}  # judges share the cores: who waits must not spin
         self.dirty = Worker(root=tree, environment={**waiting, "XDG_CACHE_HOME": str(scratch)})
         self.clean = Worker(root=clean, environment=waiting)
@@ -122,6 +123,12 @@ class Court:
         self.dirty.close()
         self.clean.close()
 
+    def tidy(self) -> None:
+        """Removes what was compiled of the last mutant; nobody asks for it again."""
+        for path in self.scratch.glob("trivium/*/*"):
+            if path.is_file() and not path.is_symlink() and not path.name.startswith("runtime-"):
+                path.unlink()
+
     def judge(self, mutant: Mutant) -> dict:
         """The row of one mutant."""
         if mutant.place == "cuda" and self.device != "cuda":
@@ -133,6 +140,9 @@ class Court:
                 return self._by_checks(mutant, path)
         except NotApplied as error:
             return row_of(mutant) | {"state": "not-applied", "first": str(error)}
+        except Exception as error:  # one that cannot be judged does not end the others
+            said = f"{type(error).__name__}: {error}"
+            return row_of(mutant) | {"state": "error", "first": self._plain(said)}
 
     def _by_guards(self, mutant: Mutant) -> dict:
         """Of the trainer and the bench, in a copy that is used once: guards run whole programs."""
@@ -147,8 +157,10 @@ class Court:
             with mutants.throw_away(self.clean_tree) as tree, mutants.applied(mutant, tree):
                 found = guards.judge(mutant, tree, self.clean_tree)
             self.store.put(kept, found)
-        said = {key: found[key] for key in ("first", "witness")}
-        return row_of(mutant) | found | {k: self._plain(v) for k, v in said.items()}
+        if found["state"] == "equivalent" and found["by"]:
+            found["state"] = "refused without a witness"
+        said = {key: self._plain(found[key]) for key in ("first", "witness")}
+        return row_of(mutant) | found | said
 
     def _by_checks(self, mutant: Mutant, path: Path) -> dict:
         original = self.clean_tree / mutant.judged

@@ -56,6 +56,7 @@ class _Work:
             if number is None:
                 return
             self.found[number] = self.tasks[number](court)
+            court.tidy()
             with self.lock:
                 self.tell(self.found[number])
 
@@ -68,11 +69,12 @@ def all_of(tasks: list[Task], groups: list[str], jobs: int, store: Store, device
     work = _Work(tasks, groups, tell)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="matrix-")))
-        clean, scratch = mutants.copied(folder / "clean"), linked(folder / "cache")
+        clean = mutants.copied(folder / "clean")
 
         def judge(number: int) -> None:
             try:
                 tree = mutants.copied(folder / f"tree{number}", clean)
+                scratch = linked(folder / f"cache{number}")
                 with Court(tree, clean, scratch, store, device) as court:
                     work.done_by(court, number)
             except BaseException as error:  # noqa: B036 - raised below, in the caller's thread

@@ -46,6 +46,10 @@ CHECKS = {
     "artifact": ("what the compiled code says, against the claims", ""),
 }
 
+# What is no kernel is judged by tests of the suite and by compare.py (guards.py).
+GUARD = ("tests of the trainer, the program or the bench",
+         "part of the suite, whatever a mutant shows")
+
 
 def mutants(rows: Iterable[Mapping]) -> list[Mapping]:
     """Those that count: wrong ones that were judged here."""

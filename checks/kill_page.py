@@ -131,7 +131,7 @@ def _checks(matrix: Mapping) -> str:
     found = kill_count.by_check(matrix["rows"], matrix["rejects"])
     rows = []
     for name, n in found.items():
-        what, reason = kill_count.CHECKS.get(name, ("a test of the trainer or the bench", ""))
+        what, reason = kill_count.CHECKS.get(name, kill_count.GUARD)
         kept = "" if n["unique"] or n["unique_rejects"] else reason or "**no reason given**"
         rows.append((f"`{name}`", what, n["kills"], n["unique"], n["rejects"], n["unique_rejects"],
                      round(n["seconds"], 1), kept))
@@ -148,6 +148,15 @@ def _shares(rows: list[Mapping], key: str, names: Mapping[str, str] | None = Non
         table.append(((names or {}).get(name, name), sum(states.values()), states["killed-by"],
                       other))
     return _table((key, "mutants", "killed", "not killed"), table)
+
+
+def _named(rows: list[Mapping]) -> str:
+    """How often `compare.py --bisect` names the place of a wrong step or trainer."""
+    asked = [row for row in kill_count.mutants(rows) if row.get("culprit_named") is not None]
+    missed = [f"`{row['name']}`" for row in asked if not row["culprit_named"]]
+    text = (f"`compare.py --bisect` names the right place for {len(asked) - len(missed)} of "
+            f"{len(asked)} mutants of steps and trainer that change a buffer")
+    return f"{text}; not for {', '.join(missed)}." if missed else f"{text}."
 
 
 def _controls(whole: Mapping) -> str:
@@ -213,7 +222,7 @@ def page(whole: Mapping) -> str:
         ("What each check kills", "`alone`: no other check refuses these. `whole files`: the same "
          "of checks/rejects. Seconds are those of one core over all mutants; a check without "
          f"seconds looks on while others run.\n\n{_checks(matrix)}"),
-        ("By family of bugs", _shares(rows, "family", FAMILIES)),
+        ("By family of bugs", f"{_shares(rows, 'family', FAMILIES)}\n\n{_named(rows)}"),
         ("By operation", _shares(rows, "operation")),
         ("What needs a GPU", _cuda(whole)),
         ("Every mutant", "`emulated`: CUDA source, compiled for the processor, every thread "
