@@ -31,7 +31,7 @@ KERNEL = (*COMMON, "-w", "-fvisibility=hidden", "-fno-strict-aliasing", "-fno-th
           "-fno-gnu-unique", "-fdata-sections")
 CHECKED = ("-fsanitize=thread", "-fsanitize=bounds,alignment", "--param",
            "tsan-instrument-func-entry-exit=0")
-# Shared variables have sections of their own: .emulated_shared.N (emulated.h), and .bss._ZZ... where
+# Shared variables have sections of their own: .emulated_shared.N (emulated.h), and .bss._ZZ where
 # they stand in a template, on which g++ 12 ignores the section attribute (GCC's bug 41091).
 # Gathered, they are a block's shared memory. Where accesses are checked, GAP bytes lie behind each
 # one, so that an overrun meets nobody.
