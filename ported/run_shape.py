@@ -69,9 +69,10 @@ def ensure(steps: Mapping[str, tuple[Choice, Mapping[str, int], Mapping[str, flo
 
 def _prove(requests: list[dict], device, say: Callable[[str], None]) -> list[dict]:
     """One result a request, in order; what is proved is kept at once, so that a run that is stopped
-    loses little. The large ones begin first."""
+    loses little. The large ones begin first, those with sequences, which cannot be cut, before."""
     results: list[dict] = [{} for _ in requests]
-    order = sorted(range(len(requests)), key=lambda k: -prod(requests[k]["axes"].values()))
+    axes = [request["axes"] for request in requests]
+    order = sorted(range(len(axes)), key=lambda k: ("T" not in axes[k], -prod(axes[k].values())))
     waiting, told = iter(order), _Told(len(requests), say)
 
     def work(_: int) -> None:
