@@ -70,11 +70,12 @@ def prover(root: Path, operation: str) -> str:
 
 
 class Store:
-    """Results by key, as files that a stopped run leaves whole."""
+    """Results by key, as files that a stopped run leaves whole. `thorough`: of what is no kernel,
+    all guards are asked also where compare.py refuses it."""
 
-    def __init__(self, folder: Path | None = None, anew: bool = False):
+    def __init__(self, folder: Path | None = None, anew: bool = False, thorough: bool = False):
         self.folder = folder or cpu.cache_directory() / "matrix"
-        self.anew, self.reused = anew, 0
+        self.anew, self.thorough, self.reused = anew, thorough, 0
 
     def path(self, *key) -> Path:
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
@@ -110,7 +111,7 @@ class Court:
 
     def __init__(self, tree: Path, clean: Path, scratch: Path, store: Store, device: str = ""):
         self.tree, self.clean_tree, self.store, self.device = tree, clean, store, device
-        self.scratch = scratch
+        self.scratch, self.thorough = scratch, store.thorough
         waiting = {"OMP_WAIT_POLICY": "passive"}  # judges share the cores: who waits must not spin
         self.dirty = Worker(root=tree, environment={**waiting, "XDG_CACHE_HOME": str(scratch)})
         self.clean = Worker(root=clean, environment=waiting)
@@ -151,14 +152,16 @@ class Court:
         path = self.tree / mutant.file
         text = path.read_text() if path.is_file() else ""
         kept = self.store.path("guards", mutant.label, mutant.anchor, mutant.becomes, text,
-                               guards_code(self.clean_tree))
+                               guards_code(self.clean_tree), self.thorough)
         found = self.store.get(kept)
         if found is None:
             with mutants.throw_away(self.clean_tree) as tree, mutants.applied(mutant, tree):
-                found = guards.judge(mutant, tree, self.clean_tree)
+                found = guards.judge(mutant, tree, self.clean_tree, enough=not self.thorough)
             self.store.put(kept, found)
         if found["state"] == "equivalent" and found["by"]:
             found["state"] = "refused without a witness"
+        # Of others it is not known whether they would have refused it, too.
+        found["stopped"] = not self.thorough and found["by"] == ["compare"]
         said = {key: self._plain(found[key]) for key in ("first", "witness")}
         return row_of(mutant) | found | said
 

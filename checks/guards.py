@@ -24,6 +24,7 @@ from checks.guard_runs import BROKEN, LATE
 from ported.contract import ROOT
 from ported.device.cpu import cache_directory
 
+FIRST = ("compare",)  # the trainer's own guard, which is to catch them all
 LIMIT = 3000.0  # seconds for all guards of one mutant
 NO_VERDICT = (4, 5, BROKEN)  # pytest: wrong usage, no test; and what guard_runs says
 T = "checks/test_"
@@ -186,17 +187,26 @@ def message(said: str) -> str:
     return (telling or lines or [""])[0][:300]
 
 
-def judge(mutant, tree: Path, root: Path = ROOT) -> dict:
-    """How the guards take a mutant whose patch stands in `tree`; `root` is the original.
+def judge(mutant, tree: Path, root: Path = ROOT, enough: bool = False) -> dict:
+    """How the guards take a mutant whose patch stands in `tree`; `root` is the original. `enough`:
+    once compare.py has refused it, no other guard is run.
 
     state: killed-by, survived, timed-out, or equivalent (no witness). `by`: guards that refuse,
     `first` what the first of them said, `ran` seconds by guard, `named` what --bisect named.
     """
     begin, names = time.monotonic(), applicable(mutant)
     expected = originals(root, mutant.area == "bench")
-    jobs = {**{name: f"scenario:{name}" for name in expected},
-            **{f"guard {name}": f"guard:{name}={GUARDS[name]}" for name in names}}
-    records = dict(zip(jobs, _ran(tree, list(jobs.values()), expected), strict=True))
+    jobs = {name: f"scenario:{name}" for name in expected}
+    first = [name for name in names if name in FIRST and enough] or names
+    records: dict[str, dict] = {}
+    rest = [name for name in names if name not in first]
+    for part in (first, rest) if rest else (first,):
+        jobs |= {f"guard {name}": f"guard:{name}={GUARDS[name]}" for name in part}
+        records |= dict(zip(jobs, _ran(tree, list(jobs.values()), expected), strict=True))
+        jobs = {}
+        if any(records[f"guard {name}"]["code"] for name in part):
+            break
+    names = [name for name in names if f"guard {name}" in records]
     seen = witness(records, expected)
     records = {name: records[f"guard {name}"] for name in names}
     broken = [name for name, record in records.items() if record["code"] in NO_VERDICT]
@@ -206,8 +216,8 @@ def judge(mutant, tree: Path, root: Path = ROOT) -> dict:
     by = [name for name, record in records.items()
           if record["code"] != 0 and (record["code"] != LATE or hangs)]
     late = any(record["code"] == LATE for record in records.values())
-    named = next((line.split(" ", 1)[1] for line in records.get("compare", {}).get(
-        "said", "").splitlines() if line.startswith("named: ")), "")
+    lines = records.get("compare", {}).get("said", "").splitlines()
+    named = " ".join(dict.fromkeys(line[7:] for line in lines if line.startswith("named: ")))
     culprit = getattr(mutant, "culprit", "")
     state = "equivalent" if not seen else "killed-by" if by else "timed-out" if late else "survived"
     return {"state": state, "by": by, "first": message(records[by[0]]["said"]) if by else "",

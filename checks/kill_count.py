@@ -95,7 +95,7 @@ def by_check(rows: Iterable[Mapping], rejects: Iterable[Mapping] = ()) -> dict[s
         for row in group:
             for name in row["by"]:
                 found[name][words[0]] += 1
-            if alone(row["by"]):
+            if alone(row["by"]) and not row.get("stopped"):
                 found[alone(row["by"])][words[1]] += 1
     for row in rows:
         for name, seconds in row["ran"].items():

@@ -49,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)),
                         help="so many judges side by side (the cores)")
     parser.add_argument("--anew", action="store_true", help="take nothing from earlier runs")
+    parser.add_argument("--thorough", action="store_true",
+                        help="ask all guards of the trainer, also once compare.py has refused")
     parser.add_argument("--write", action="store_true",
                         help="write golden/kill_matrix.json and the page of it")
     return parser
@@ -70,7 +72,7 @@ class Run:
 
     def __init__(self, options, store: Store | None = None):
         self.options = options
-        self.store = store or Store(anew=options.anew)
+        self.store = store or Store(anew=options.anew, thorough=options.thorough)
         self.start = time.monotonic()
 
     @property
