@@ -139,6 +139,10 @@ def compare(config: Config, kernels: Mapping[str, Version] | None = None, bisect
     size = start.begin(config, {}).size
     first = compare_runs.first_weights(config, size)
     ported = compare_runs.Ported(config, first, kernels or {}, say)
+    plan = list(compare_program.plan(ported.executor)) if bisect else []
+    for part in plan:  # said at once: what follows may end the process
+        if not part.accepted:
+            say(str(part))
     found, truth, loader = follow(config, size, {"ported": ported}, first, config.steps, say)
     if config.device == "cuda" and not bisect:
         return found  # the prover judged the kernels at these shapes; here it would take minutes
@@ -148,8 +152,7 @@ def compare(config: Config, kernels: Mapping[str, Version] | None = None, bisect
     if bisect:
         say("the program against stock, the plan, the trainer's own parts, then every step of the "
             "program, in a free run and on the reference's inputs")
-        found.walk = [*compare_program.program(ported.executor, config, size, state),
-                      *compare_program.plan(ported.executor),
+        found.walk = [*compare_program.program(ported.executor, config, size, state), *plan,
                       *compare_trainer.judged(ported.executor, config, first),
                       *compare_bisect.free(ported.executor, state),
                       *compare_bisect.fed(ported.executor, state)]

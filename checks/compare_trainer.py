@@ -9,23 +9,23 @@ that changes in training must be the same bits, and the files must be what stock
 
 import contextlib
 import io
-import json
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import train
-from checks import stock_runs
+from checks import compare_kept, stock_runs
 from checks.compare_bisect import FREE
+from checks.compare_kept import STEPS
 from checks.compare_program import Part
 from ported import evidence
 from ported.device import DeviceError
 from ported.executor import Executor
-from ported.training import checkpoint, log, start
+from ported.training import log, start
 from ported.training.config import Config
 from ported.training.data import open_data
 from ported.training.loader import Loader
@@ -34,7 +34,6 @@ from ported.training.tokens import HEADER, Tokens
 from reference.builder import gradient
 from reference.programs import gpt2
 
-STEPS = 4
 SIZES = ("L", "H", "C", "V", "Tmax")
 UNIT = 2.0**-24
 EXACT = 1e-12  # of numbers that are computed in float64 twice, by a few operations
@@ -159,14 +158,14 @@ def judged(executor: Executor, config: Config, first: dict[str, np.ndarray]) -> 
         if failed:
             yield Part("trainer", "loop", "train.py", failed)
             return
-        yield from recorded(watch, size)
+        yield from compare_kept.recorded(watch, size)
         try:
             with watching(executor.kernels, resumed=True) as again:
                 train.train(Config(resume=str(watch.run)), {"resume": str(watch.run)})
         except (ValueError, DeviceError) as error:
             yield Part("kept", "loop", "train.py --resume", str(error))
             return
-        yield from kept(watch, again, short)
+        yield from compare_kept.kept(watch, again, short)
 
 
 def _fusions(executor: Executor, config: Config) -> str:
@@ -315,70 +314,3 @@ def _validated(size: gpt2.Config, config: Config, sides: list, found: float, whe
     far = max(abs(stray - truth) for stray in strays)
     return Part("trainer", "val_loss", when, unlike(
         found, truth, FREE * (far + UNIT * abs(truth))))
-
-
-def recorded(watch: Watch, size: gpt2.Config) -> Iterator[Part]:
-    """What the run's last checkpoint says of its flags and its model."""
-    (*_, saved) = checkpoint.complete(watch.run)
-    given = watch.trainer.config
-    found = Config.from_record(json.loads((saved / "state.json").read_text())["config"])
-    differ = ", ".join(f.name for f in fields(Config) if not f.metadata.get("place")
-                       and getattr(found, f.name) != getattr(given, f.name))
-    yield Part("kept", "config", saved.name, f"found another --{differ}" if differ else "")
-    yield from _files(saved, watch.state, size)
-
-
-def kept(watch: Watch, again: Watch, config: Config) -> Iterator[Part]:
-    """What the resumed run begins with, by name."""
-    yield Part("kept", "step", "resumed", unlike(again.begun, STEPS, 0))
-    for region, members in watch.state.items():
-        lost = [n for n, value in members.items()
-                if not np.array_equal(again.state[region][n], value)]
-        told = lost[0] if region == "parameters" and lost else region
-        yield Part("kept", told, "resumed",
-                   f"found other bits in {', '.join(lost[:3])}" if lost else "")
-    yield from _restored(watch.trainer, again.trainer, STEPS * config.batch)
-
-
-def _files(saved: Path, state: dict[str, dict[str, np.ndarray]],
-           size: gpt2.Config) -> Iterator[Part]:
-    """The model's files as stock reads them, and padding that is zero."""
-    from safetensors.torch import load_file
-
-    from reference.stock.gpt2 import from_hugging_face
-
-    described = json.loads((saved / "config.json").read_text())
-    yield Part("kept", "config.json", saved.name, "" if described["tie_word_embeddings"] else
-               "found a head that is not tied")
-    stored = {}
-    for path in saved.glob("model*.safetensors"):
-        stored |= load_file(path)
-    rows = len(stored["wte.weight"])
-    yield Part("kept", "wte.weight", saved.name, "" if rows == size.V else
-               f"found {rows} words in the file, expected {size.V}")
-    for name, value in from_hugging_face(stored, size).items() if rows == size.V else ():
-        held = state.get("master", {}).get(f"{name}.master", state["parameters"][name])
-        same = value.shape == held.shape and np.array_equal(value.numpy(), held)
-        yield Part("kept", "master" if "master" in state else name, saved.name,
-                   "" if same else f"found other numbers of {name} in the file")
-    for members in state.values():
-        for name in members:
-            if name.startswith("wte.weight"):
-                padded = members[name][size.V :].any()
-                yield Part("kept", "wte.weight", name,
-                           "found padding that is not zero" if padded else "")
-
-
-def _restored(trainer, restored, taken: int) -> Iterator[Part]:
-    """The host's part of the state."""
-    def values(of) -> dict:
-        return {kind: list(window.values) for kind, window in of.windows.items()}
-    pairs = {"updates": (restored.updates, STEPS - 1),
-             "windows": (values(restored), values(trainer)),
-             "loader": (restored.loader.taken, taken)}
-    for name, (found, expected) in pairs.items():
-        yield Part("kept", name, "resumed", "" if found == expected else
-                   f"found {str(found)[:80]}, expected {str(expected)[:80]}")
-    ours, theirs = (each.loader.next(each.config.micro) for each in (restored, trainer))
-    same = all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
-    yield Part("kept", "loader", "next batch", "" if same else "found another one")

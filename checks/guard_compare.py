@@ -1,6 +1,6 @@
 """compare.py --bisect as a guard: short runs of a small model under several rewrites.
 
-    python -m checks.guard_compare      the exit code, and `named: ` with what each mode names first
+    python -m checks.guard_compare    the exit code; lines `named: ...`, what each mode names first
 
 One whole comparison, bisected; then, in other rewrites, the program, its plan, and its steps on the
 reference's inputs; then the trainer's own parts in bfloat16 with master weights, on the emulated
@@ -64,6 +64,9 @@ def _scheduled(config: Config) -> Iterator[compare_program.Part]:
 def _everything(flags: list[str]) -> Iterator[Iterable]:
     """Lists of what was judged, one by one."""
     whole = parse([*flags, *FLAGS, *WHOLE])[0]
+    size = start.begin(whole, {}).size
+    ported = compare_runs.Ported(whole, compare_runs.first_weights(whole, size), {}, print)
+    yield compare_program.plan(ported.executor)  # first: a wrong one may end the process
     found = compare.compare(whole, bisect=True, say=lambda text: None)
     yield found.walk
     yield [compare_program.Part("run", one.point.family, f"step {one.point.step}",
@@ -75,7 +78,7 @@ def _everything(flags: list[str]) -> Iterator[Iterable]:
 
 def guarded() -> int:
     """0 where everything holds; prints what the first of each mode names."""
-    start.kernels_for, names, wrong = training_run.unproved, [], 0
+    start.kernels_for, wrong = training_run.unproved, 0
     with tempfile.TemporaryDirectory() as folder:
         try:
             for part in _everything(training_run.learnable(Path(folder))):
@@ -84,12 +87,11 @@ def guarded() -> int:
                     if not one.accepted and one.mode not in seen:
                         seen.add(one.mode)
                         wrong += 1
-                        print(f"first to leave its bound, {one}")
-                        names.append(one.operation)
+                        print(f"first to leave its bound, {one}\nnamed: {one.operation}",
+                              flush=True)
         except Exception:  # of the patched checkout: told, and a refusal like any other
             traceback.print_exc(file=sys.stdout)
             wrong += 1
-    print(f"named: {' '.join(dict.fromkeys(names))}")
     return 1 if wrong else 0
 
 

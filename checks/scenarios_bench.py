@@ -96,14 +96,14 @@ def bookkeeping() -> Facts:
 
 def cheats() -> Facts:
     """What the bench's own check makes of calls that do not work."""
+    import threading
+
     from checks import bench as command
     from checks import bench_host
     from ported import contract, device, source
 
     of, cpu, facts = contract.of("gelu_forward"), device.open("cpu", threads=1), {}
-    version = source.read_all()["gelu_forward_02"]
-    given = command.drawn(of, SIZES)
-    import threading
+    version, given = source.read_all()["gelu_forward_02"], command.drawn(of, SIZES)
 
     def late(call):
         return lambda: threading.Thread(target=lambda: (time.sleep(0.05), call())).start()
@@ -111,31 +111,36 @@ def cheats() -> Facts:
             "the last alone": lambda k, call: call if k == 2 else lambda: None,
             "late": lambda k, call: late(call)}
     plain, bench_host.PAUSE = bench_host.PAUSE, 0.5
-    seen: dict[int, dict] = {}
-    others = {}
-    draw = command.drawn
-
-    def watched(contract_, axes, seed=0):
-        others[seed] = draw(contract_, axes, seed)
-        return others[seed]
     for name, way in ways.items():
-        found = bench_host.prepared(version, {}, of, SIZES, given, draw(of, SIZES, seed=1), cpu)
+        found = bench_host.prepared(version, {}, of, SIZES, given,
+                                    command.drawn(of, SIZES, seed=1), cpu)
         del found.calls[3:], found.memory[3:]
         found.calls[:] = [way(k, call) for k, call in enumerate(found.calls)]
         facts[name] = bench_host.fault(found, of, given)
-        seen[len(seen)] = found.memory[0][0]
     bench_host.PAUSE = plain
-    of = contract.of("residual_forward")
+    arrays = {"inp": np.ones((16, 32), np.float32), "out": np.ones((16, 32), np.float32)}
+    bench_host.fill(of, arrays, given)
+    return facts | {"spoilt": str(np.isnan(arrays["out"]).all())}
+
+
+def contents() -> Facts:
+    """How many different contents a shape is timed and checked with."""
+    from checks import bench as command
+    from ported import contract, device
+
+    found, draw = set(), command.drawn
+
+    def watched(*given, **more):
+        inputs = draw(*given, **more)
+        found.add(inputs["inp1"].tobytes())
+        return inputs
     command.drawn = watched
     try:
-        command.time_shape(of, SIZES, [], cpu, SimpleNamespace())
+        command.time_shape(contract.of("residual_forward"), SIZES, [],
+                           device.open("cpu", threads=1), SimpleNamespace())
     finally:
         command.drawn = draw
-    facts["contents to check with"] = str(len({value["inp1"].tobytes()
-                                               for value in others.values()}))
-    arrays = {"inp": np.ones((16, 32), np.float32), "out": np.ones((16, 32), np.float32)}
-    bench_host.fill(contract.of("gelu_forward"), arrays, given)
-    return facts | {"spoilt": str(np.isnan(arrays["out"]).all())}
+    return {"contents": str(len(found))}
 
 
 def called_again() -> Facts:
@@ -185,9 +190,9 @@ class Timed:
 
 
 def on_a_gpu() -> Facts:
-    """The bench of GPUs on the emulated device: copies, cheats, its two clocks, faults."""
-    from checks import bench_cuda, bench_variants
-    from ported import bench, contract, source
+    """The bench of GPUs on the emulated device: copies, cheats, its two clocks."""
+    from checks import bench_variants
+    from ported import contract, source
 
     bench_variants.WHERE, bench_variants.ENOUGH, bench_variants.LONG = "cpu", 1e-6, 60.0
     bench_variants.WALL, bench_variants.IDLE, bench_variants.ROUNDS = 1e-4, 60.0, 3
@@ -211,9 +216,19 @@ def on_a_gpu() -> Facts:
         shape.check(variant)
         facts[f"{name}: fault"] = variant.fault
     bench_variants.IDLE = 0.0
-    facts["blind clock"] = str(bool(bench_variants.Shape(of, axes, {}, Timed(1e-9)).ours(
-        version, {"block": 128}).fault))
-    kept, said, plain, plain_ = [], [], bench_cuda.evidence.write_timings, bench.Ratio.verdict
+    blind = bench_variants.Shape(of, axes, {}, Timed(1e-9)).ours(version, {"block": 128})
+    return facts | {"blind clock": str(bool(blind.fault))}
+
+
+def kept_of_a_gpu() -> Facts:
+    """Which timings of a GPU are kept, and the noise that a verdict is given."""
+    from checks import bench_cuda, bench_variants
+    from ported import bench, contract, source
+
+    bench_variants.WHERE = "cpu"
+    version = source.read_all(language="cu")["gelu_forward_01"]
+    of, kept, said = contract.of("gelu_forward"), [], []
+    plain, verdict = bench_cuda.evidence.write_timings, bench.Ratio.verdict
     bench_cuda.evidence.write_timings = lambda version, of, folder, timings, committed: kept.extend(
         timings)
     bench.Ratio.verdict = lambda self, noise: said.append(noise)
@@ -221,13 +236,14 @@ def on_a_gpu() -> Facts:
         one = {"version": version.name, "seconds": 1.0, "fault": ""}
         bench_cuda.keep([one, {**one, "seconds": 0.1, "fault": "x"}], [version], of,
                         SimpleNamespace(evidence=""), SimpleNamespace(size="", write=False))
+        shape = bench_variants.Shape(of, {"N": 4, "C": 64}, {}, Timed())
+        variant = bench_variants.Variant("ours", version, samples=[1.0, 2.0])
         peer = bench_variants.Variant("peer", samples=[1.0, 1.0])
-        variant.samples = [1.0, 2.0]
         bench_variants.record(shape, variant, [peer], bench.Ceilings(1e30, 1e30), 1.25)
     finally:
-        bench_cuda.evidence.write_timings, bench.Ratio.verdict = plain, plain_
-    return facts | {"kept": str([r["seconds"] for r in kept]), "noise": str(said)}
+        bench_cuda.evidence.write_timings, bench.Ratio.verdict = plain, verdict
+    return {"kept": str([r["seconds"] for r in kept]), "noise": str(said)}
 
 
 SCENARIOS = {f"bench {function.__name__.replace('_', ' ')}": function for function in (
-    clock, bookkeeping, cheats, called_again, on_a_gpu)}
+    clock, bookkeeping, contents, cheats, called_again, on_a_gpu, kept_of_a_gpu)}
