@@ -14,6 +14,7 @@ from checks.court import ALL
 SHARE = 0.98  # of those with a witness, that must be killed
 WITNESSED = ("killed-by", "survived", "crashed", "timed-out")
 WITH_THE_GATE = {"gate", "shapes", "values"}
+SET_UP = "(set-up)"  # the phase of a proof that belongs to no check
 # What each check does, and what it is for where no mutant falls to it alone.
 CHECKS = {
     "gate": ("every element against float64, within a measured bound; against stock; bias",
@@ -22,28 +23,39 @@ CHECKS = {
                "it is where the gate looks; without it there would be one shape"),
     "values": ("the gate on rows of every kind: outliers, infinities, denormals, ...",
                "it is where the gate looks; without it there would be one kind of numbers"),
-    "poison": ("what stood in outputs and scratch has no influence", ""),
-    "accumulate": ("sums add to what stands there, once; all else overwrites", ""),
+    "poison": ("what stood in outputs and scratch has no influence",
+               "says why a result is wrong where other checks only say that it is"),
+    "accumulate": ("sums add to what stands there, once; all else overwrites",
+                   "the one check that begins from sums that are not zero"),
     "frozen": ("inputs keep their bits", "costs nothing: every launch is looked at"),
     "guards": ("nothing beside a buffer is written, or read with effect",
                "writes cost nothing: every launch is looked at"),
-    "pointers": ("any element of memory may be a buffer's first", ""),
+    "pointers": ("any element of memory may be a buffer's first",
+                 "the one check that leaves aligned places on a processor"),
     "exact": ("whole numbers whose sums are exact come out exact",
               "the one check without a bound: it holds where a bound would be too wide"),
     "self_test": ("the gate refuses results that are wrong on purpose",
                   "it tests the prover, not kernels: where the gate is blind, the proof is void"),
-    "laws": ("rows do not meet, gradients are linear, NaN spreads as in the mathematics", ""),
+    "laws": ("rows do not meet, gradients are linear, NaN spreads as in the mathematics",
+             "the one check that plants NaN and infinities in inputs"),
     "three_ways": ("the explicit function agrees with stock PyTorch in float64",
                    "it tests the truth that kernels are held against, not kernels"),
     "nothing_trivial": ("no output is one number throughout in every case",
                         "it tests the cases, not kernels: a trivial truth would prove nothing"),
-    "claims": ("what is promised of threads and batches, bit for bit", ""),
-    "sequence": ("calls do not know of each other: other contents, shapes, places, many calls", ""),
-    "inplace": ("an output may lie on an input where the file says so", ""),
+    "claims": ("what is promised of threads and batches, bit for bit",
+               "promises are bits, which no bound on errors sees"),
+    "sequence": ("calls do not know of each other: other contents, shapes, places, many calls",
+                 "the one check that calls a kernel more than a few times"),
+    "inplace": ("an output may lie on an input where the file says so",
+                "few files say so; nothing else tries it"),
     "launch": ("the device refuses no launch", "a launch that fails ends a proof at once"),
-    "schedule": ("threads and blocks in other orders give the same", ""),
-    "sanitizers": ("every access inside its buffer, of written memory, ordered", ""),
-    "artifact": ("what the compiled code says, against the claims", ""),
+    "schedule": ("threads and blocks in other orders give the same",
+                 "says which order shows a race that a sanitizer names"),
+    "sanitizers": ("every access inside its buffer, of written memory, ordered",
+                   "names the line of the source, where others see a wrong number"),
+    SET_UP: ("float64 truth, compiling, and the first launch of each case", "no check"),
+    "artifact": ("what the compiled code says, against the claims",
+                 "sees the code that a GPU would run, which nothing else here does"),
 }
 
 # What is no kernel is judged by tests of the suite and by compare.py (guards.py).
@@ -86,7 +98,7 @@ def alone(by: Iterable[str]) -> str:
 def by_check(rows: Iterable[Mapping], rejects: Iterable[Mapping] = ()) -> dict[str, dict]:
     """Of each check: kills, unique kills, seconds, and the same of whole-file rejects."""
     found: dict[str, dict] = {}
-    names = [*ALL, *(name for row in rows for name in (*row["by"], *row["ran"]))]
+    names = [*ALL, *(name for row in rows for name in (*row["by"], *row["ran"])), SET_UP]
     for name in dict.fromkeys(names):
         found[name] = {"kills": 0, "unique": 0, "seconds": 0.0, "ran": 0, "rejects": 0,
                        "unique_rejects": 0}
@@ -98,7 +110,8 @@ def by_check(rows: Iterable[Mapping], rejects: Iterable[Mapping] = ()) -> dict[s
             if alone(row["by"]) and not row.get("stopped"):
                 found[alone(row["by"])][words[1]] += 1
     for row in rows:
-        for name, seconds in row["ran"].items():
+        for phase, seconds in row["ran"].items():
+            name = SET_UP if phase == "launch" else phase
             found[name]["seconds"] += seconds
             found[name]["ran"] += 1
     return found

@@ -221,8 +221,7 @@ def page(whole: Mapping) -> str:
         ("Controls", _controls(whole)),
         ("What each check kills", "`alone`: no other check refuses these. `whole files`: the same "
          "of checks/rejects. Seconds are those of one core over all mutants; a check without "
-         "seconds looks on while others run. `launch` is charged with float64 truth, compiling "
-         "and the first launch of each case. Of the trainer, compare.py is asked first, and other "
+         "seconds looks on while others run. Of the trainer, compare.py is asked first, and other "
          f"tests only where it accepts a mutant.\n\n{_checks(matrix)}"),
         ("By family of bugs", f"{_shares(rows, 'family', FAMILIES)}\n\n{_named(rows)}"),
         ("By operation", _shares(rows, "operation")),
