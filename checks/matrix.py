@@ -15,6 +15,7 @@ everything), so a run that was stopped goes on.
 import argparse
 import datetime
 import fnmatch
+import itertools
 import os
 import platform
 import random
@@ -63,16 +64,12 @@ def line(row: dict) -> str:
     return f"{row['state']:12} {row['name']:56} {row.get('total', row['seconds']):6.1f} s  {what}"
 
 
-def say(row: dict) -> None:
-    print(line(row)[:180], flush=True)
-
-
 class Run:
     """One run of the command: what it judges, and what came of it."""
 
-    def __init__(self, options, store: Store | None = None):
+    def __init__(self, options):
         self.options = options
-        self.store = store or Store(anew=options.anew, thorough=options.thorough)
+        self.store = Store(anew=options.anew, thorough=options.thorough)
         self.start = time.monotonic()
 
     @property
@@ -82,6 +79,11 @@ class Run:
 
     def judged(self, tasks: list[tuple]) -> list[dict]:
         """The rows of tasks, each with the group that it belongs to."""
+        done = itertools.count(1)
+
+        def say(row: dict) -> None:
+            print(f"{next(done):4}/{len(tasks)} {line(row)}"[:180], flush=True)
+
         return all_of([task for task, _ in tasks], [group for _, group in tasks],
                       self.options.jobs, self.store, self.options.device or "", say)
 
@@ -228,7 +230,7 @@ def main(words: list[str] | None = None) -> int:
         found["cuda" if options.device else "matrix"] = matrix
         code = told(matrix, run.whole and not options.device)
     if options.honest or (run.whole and not options.device):
-        found["honest"] = Run(options, run.store).honest()
+        found["honest"] = Run(options).honest()
         code |= told_honest(found["honest"])
     if options.write:
         kill_page.write(found)

