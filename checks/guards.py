@@ -171,7 +171,8 @@ def witness(records: dict[str, dict], expected: dict[str, dict[str, str]]) -> st
     """The first fact that differs, in words; empty where none does. `records` by scenario."""
     for name, facts in expected.items():
         record = records[name]
-        found = record.get("facts", {"ends": f"code {record['code']}: {record['said'][-300:]}"})
+        found = record["facts"] if "facts" in record else {
+            "ends": f"code {record['code']}: {record['said'][-300:]}"}
         if found == facts:
             continue
         key = next(key for key in [*facts, *found] if facts.get(key) != found.get(key))

@@ -1,0 +1,93 @@
+"""The guards of trainer, steps and bench: that they are there, whom they concern, what they see."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from checks import guard_runs, guards, mutants, scenarios, scenarios_bench
+from ported.contract import ROOT
+
+AREAS = ("training", "steps", "bench")
+
+
+def every():
+    return [mutant for area in AREAS for mutant in mutants.read(mutants.FOLDER / f"{area}.toml")]
+
+
+@pytest.mark.parametrize("guard", guards.GUARDS)
+def test_what_a_guard_runs_is_there(guard):
+    words = guards.GUARDS[guard].split(" ")
+    if words[0] == "module":
+        assert "def guarded() -> int:" in (ROOT / (words[1].replace(".", "/") + ".py")).read_text()
+        return
+    files = [word for word in words if not word.startswith("-")]
+    assert files and all((ROOT / file).is_file() for file in files)
+    for word in words:
+        if word.startswith("--deselect="):
+            file, test = word.removeprefix("--deselect=").split("::")
+            name = re.match(r"\w+", test).group()
+            assert f"def {name}(" in (ROOT / file).read_text(), word
+
+
+@pytest.mark.parametrize("mutant", every(), ids=lambda mutant: mutant.label)
+def test_every_mutant_concerns_a_guard(mutant):
+    assert mutant.occurrences() == 1 and mutant.becomes != mutant.anchor
+    assert guards.applicable(mutant)
+
+
+def test_guards_follow_imports():
+    def of(file):
+        return guards.applicable(SimpleNamespace(area="training", file=file))
+    assert {"schedules", "compare"} <= set(of("ported/training/schedules.py"))
+    assert {"resume", "low", "compare"} <= set(of("train.py")) and "program" not in of("train.py")
+    assert {"plan", "executor", "golden"} <= set(of("ported/memory.py"))
+    assert {"three ways", "program"} <= set(of("reference/explicit/layernorm.py"))
+    assert guards.applicable(SimpleNamespace(area="bench", file="train.py", device="")) == ["bench"]
+
+
+def test_counts_that_the_families_need():
+    """At least so many bugs of each area, and something that must pass among them."""
+    kinds = {area: [m.kind for m in every() if m.area == area] for area in AREAS}
+    least = {"training": 35, "steps": 20, "bench": 10}
+    assert all(found.count("mutant") >= least[area] for area, found in kinds.items())
+    assert all({"honest", "equivalent"} & set(found) for found in kinds.values())
+
+
+def test_a_witness_is_the_first_fact_that_differs():
+    expected = {"a": {"x": "1"}, "b": {"y": "2", "z": "3"}}
+    same = {name: {"code": 0, "facts": facts} for name, facts in expected.items()}
+    assert guards.witness(same, expected) == ""
+    other = {**same, "b": {"code": 0, "facts": {"y": "2", "z": "4"}}}
+    assert guards.witness(other, expected) == "b: z: 3 in the original, 4 in the mutant"
+    more = {**same, "b": {"code": 0, "facts": {"raises": "ValueError: no"}}}
+    assert "2 in the original, nothing in the mutant" in guards.witness(more, expected)
+    dead = {**same, "a": {"code": -11, "said": "fault"}}
+    assert "nothing in the mutant" in guards.witness(dead, expected)
+
+
+def test_jobs_run_apart(tmp_path, monkeypatch):
+    """One that dies, one that hangs and one that cannot be run leave the others alone."""
+    def boom():
+        import os
+        os.kill(os.getpid(), 11)
+
+    def hang():
+        import time
+        time.sleep(100)
+    for name, job in (("boom", boom), ("hang", hang), ("fine", lambda: {"a": "1"})):
+        monkeypatch.setitem(scenarios.SCENARIOS, name, job)
+    monkeypatch.setattr(guard_runs, "LIMIT", 5.0)
+    guard_runs.main(tmp_path, ["scenario:boom", "scenario:hang", "guard:x=module checks.nothing",
+                               "scenario:fine"])
+    import json
+
+    records = [json.loads((tmp_path / f"{k}.json").read_text()) for k in range(4)]
+    assert [record["code"] for record in records] == [-11, guard_runs.LATE, guard_runs.BROKEN, 0]
+    assert records[3]["facts"] == {"a": "1"}
+
+
+def test_scenarios_repeat_themselves():
+    for name in ("schedules", "data", "proofs", "checkpoints"):
+        assert scenarios.SCENARIOS[name]() == scenarios.SCENARIOS[name](), name
+    assert scenarios_bench.clock() == scenarios_bench.clock()
