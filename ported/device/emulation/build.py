@@ -31,17 +31,17 @@ KERNEL = (*COMMON, "-w", "-fvisibility=hidden", "-fno-strict-aliasing", "-fno-th
           "-fno-gnu-unique", "-fdata-sections")
 CHECKED = ("-fsanitize=thread", "-fsanitize=bounds,alignment", "--param",
            "tsan-instrument-func-entry-exit=0")
-# Shared variables have sections of their own: .emulated_shared.N (emulated.h), and .bss._ZZ where
-# they stand in a template, on which g++ 12 ignores the section attribute (GCC's bug 41091).
-# Gathered, they are a block's shared memory. Where accesses are checked, GAP bytes lie behind each
-# one, so that an overrun meets nobody.
+# Shared variables have sections of their own: .emulated_shared.N (emulated.h), and .bss._ZZ or
+# .data._ZZ where they stand in a template, on which g++ 12 ignores the section attribute (GCC's bug
+# 41091). Gathered, they are a block's shared memory. Where accesses are checked, GAP bytes lie
+# behind each one, so that an overrun meets nobody.
 # Where a fault says that its lines stand. Names of a checkout's folders would lie in libraries that
 # another checkout finds in the cache.
 OWN, SOURCE, SHARED = "/emulation", "/version", "/cuda_src"
 FRAGMENT = """SECTIONS { .emulated_shared : ALIGN(128) {
 PROVIDE_HIDDEN(emulated_shared_begin = .); %s
 PROVIDE_HIDDEN(emulated_shared_end = .); } } INSERT AFTER .data;"""
-SHARED_SECTIONS = (".emulated_shared.", ".bss._ZZ")
+SHARED_SECTIONS = (".emulated_shared.", ".bss._ZZ", ".data._ZZ")
 GAP = 64
 
 
