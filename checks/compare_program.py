@@ -158,6 +158,7 @@ def _final(program: Program, name: str) -> set[tuple[int, str]]:
 def program(executor: Executor, config: Config, size: gpt2.Config, state: Arrays) -> Iterator[Part]:
     """Every buffer of the program that stock has, as its step leaves it, in float64."""
     described = executor.program
+    yield from overwritten(described)
     named = Named(described, stock_buffers(config, size, state))
     runners = Interpreted(described), Interpreted(described, torch.float32)
     order = [name for name in passes_of(described) if name in ("evaluate", "sample")]
@@ -173,7 +174,6 @@ def program(executor: Executor, config: Config, size: gpt2.Config, state: Arrays
                 expected = named.of(name, step, argument)
                 if (k, argument) in judged and expected is not None:
                     yield _held(described, runners, (name, k), argument, expected)
-    yield from overwritten(described)
 
 
 def _held(described: Program, runners, place: tuple[str, int], argument: str,
