@@ -83,7 +83,7 @@ class Proof:
 
 def _sources(case: Case) -> tuple[str, ...]:
     """The checks that a refusal by the gate at this case counts for."""
-    return ("gate", "shapes" if case.family == "randn" else "values")
+    return ("gate", "shapes" if case.family in ("randn", "unit") else "values")
 
 
 def examine(subject: Subject, case: Case, memory: bool = True, law: bool = True) -> bool:

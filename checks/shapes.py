@@ -132,10 +132,11 @@ class Shapes:
         return Case(self.contract.name, ordered, seed, family, self.precision)
 
     def cases(self, seed: int, families: tuple[str, ...]) -> Iterator[Case]:
-        """Every shape of the spine with plain numbers, then every family at one of them."""
+        """Every shape of the spine with plain numbers, then every family at one of them. Where
+        sums are longest, numbers of one size: a first rung may add them one after another."""
         spine = self.spine()
-        for number, sizes in enumerate(spine.values()):
-            yield self._case(sizes, seed + number, "randn")
+        for number, (name, sizes) in enumerate(spine.items()):
+            yield self._case(sizes, seed + number, "unit" if name in INDEXED else "randn")
         rows = [s for n, s in spine.items() if n not in SLOW] or [*spine.values()]
         for number, family in enumerate(f for f in families if f != "randn" and rows):
             yield self._case(rows[(seed + number) % len(rows)], seed + number, family)
