@@ -20,6 +20,7 @@ import numpy as np
 
 from checks import cases
 from checks.cases import Case
+from checks.fences import Fenced
 from checks.launch import Result, Stage
 from checks.witness_plan import Plan, Run
 from checks.worker import sound
@@ -28,6 +29,7 @@ from ported import device as devices
 from ported import source
 from ported.contract import Contract
 from ported.device import DeviceError, NotApplicable
+from ported.precision import encode
 from ported.source import Version
 
 LOOSE = 0.05  # relative L2 distance that no honest kernel comes near: bfloat16 has 2^-8 an element
@@ -63,6 +65,30 @@ def _given(run: Run) -> dict:
     return {**inputs, name: changed}
 
 
+def _shifts(run: Run, names: list[str]) -> dict[str, int]:
+    """Elements by which each buffer lies behind an aligned place."""
+    if isinstance(run.shift, str):
+        return {run.shift: 1}
+    if run.shift >= 0:
+        return dict.fromkeys(names, run.shift)
+    random = np.random.default_rng(-run.shift)
+    return {name: int(random.integers(0, 16)) for name in names}
+
+
+def _fenced(stage: Stage, inputs: dict, at_end: bool) -> Result:
+    """A launch on buffers that end, or begin, at a page that may not be touched."""
+    kept = {n: Fenced(stage.counts[n] * stage.width[n], at_end) for n in stage.counts}
+    places = {name: fenced.address for name, fenced in kept.items()}
+    for tensor in stage.contract.tensors:
+        if tensor.access != "out":
+            given = inputs.get(tensor.name, np.zeros(stage.counts[tensor.name], np.float32))
+            stage.device.write(places[tensor.name], encode(given, stage.dtypes[tensor.name]))
+    consts = {n: inputs[n] for n in stage.contract.consts if n in inputs}
+    stage.kernel.bind(places, consts)()
+    return Result({t.name: stage.device.read(places[t.name], stage.shapes[t.name], "float32")
+                   for t in stage.contract.outputs})
+
+
 def _starts(case: Case, contract: Contract) -> dict[str, np.ndarray]:
     """Numbers that stand in every Sum output before the launch."""
     random = np.random.default_rng([case.seed, 29])
@@ -86,12 +112,10 @@ class _Tracer:
         if key not in self.stages:
             self.stages[key] = Stage(device, self.version, self.contract, run.case.sizes,
                                      run.parameters)
-        stage, shifts = self.stages[key], {}
-        if run.shift:
-            random = np.random.default_rng(abs(run.shift))
-            shifts = {name: run.shift if run.shift > 0 else int(random.integers(0, 16))
-                      for name in stage.shapes}
-        return stage.run(_given(run), shifts=shifts, **run.settings,
+        stage = self.stages[key]
+        if run.fence:
+            return _fenced(stage, _given(run), run.fence == "end")
+        return stage.run(_given(run), shifts=_shifts(run, list(stage.shapes)), **run.settings,
                          starts=_starts(run.case, self.contract) if run.starts else None)
 
     def trace(self, run: Run, keep: str | None) -> dict:
@@ -279,7 +303,7 @@ def _first_difference(right: Mapping, wrong: Mapping) -> str:
 @cache
 def code() -> str:
     """A digest of what decides on witnesses, for who keeps results."""
-    names = ("witness", "witness_plan", "cases", "launch", "shapes", "tiers")
+    names = ("witness", "witness_plan", "fences", "cases", "launch", "shapes", "tiers")
     here = Path(__file__).resolve().parent
     return hashlib.sha256(b"".join((here / f"{n}.py").read_bytes() for n in names)).hexdigest()[:16]
 

@@ -17,10 +17,10 @@ from checks.shapes import EDGES, HOME, Shapes, families_of
 from ported.contract import Contract
 from ported.source import Version
 
-COST = {"cpu": None, "cuda": None, "emulated": 1 << 19}  # of a launch, as in tiers.py
+COST = {"cpu": None, "cuda": None, "emulated": 1 << 20}  # of a launch, as in tiers.py
 DRAWN = {"cpu": 60, "cuda": 60, "emulated": 16}  # random cases
 SHIFTS = (1, 2, 3, 5, 8)
-THREADS = (2, 3, 7)
+THREADS = (2, 3, 7, 19)
 SCHEDULES = (("reverse", 0), ("random", 1), ("warps", 1))
 FLAVOURS = (("addresses", "fifo"), ("races", "fifo"), ("races", "warps"))
 
@@ -34,15 +34,20 @@ class Run:
     settings: Mapping[str, object] = field(default_factory=dict)  # of Stage.run
     device: Mapping[str, object] = field(default_factory=dict)  # of devices.open
     starts: bool = False
-    shift: int = 0  # elements; negative: each buffer by another amount
+    shift: int | str = 0  # elements; negative: each buffer by another amount; a name: it by one
     twin: int | None = None
+    fence: str = ""  # end, start: where a page that may not be touched meets every buffer
     plant: tuple[str, float] | None = None  # an input, and what stands in one place of it
 
     def __str__(self) -> str:
         words = [f"{name}={value}" for name, value in
                  {**self.parameters, **self.device, **self.settings}.items()]
         words += ["sums from random numbers"] * self.starts
-        words += [f"pointers {'+' if self.shift > 0 else 'mixed '}{self.shift}"] * bool(self.shift)
+        if self.shift:
+            how = f"{self.shift} shifted by 1" if isinstance(self.shift, str) else (
+                f"pointers +{self.shift}" if self.shift > 0 else f"pointers mixed {self.shift}")
+            words.append(how)
+        words += [f"closed pages at every {self.fence}"] if self.fence else []
         words += [f"one {self.plant[1]} in {self.plant[0]}"] if self.plant else []
         return " ".join([str(self.case), *words])
 
@@ -105,8 +110,11 @@ class Plan:
             yield replace(base, settings={"skip": 1 << 16})
             for pair in self._pairs():
                 yield replace(base, settings={"inplace": pair})
-            for shift in (*SHIFTS, -1, -2):
+            for shift in (*SHIFTS, -1, -2, *(t.name for t in self.contract.tensors)):
                 yield replace(base, shift=shift)
+            if self.device.name == "cpu":
+                yield replace(base, fence="end")
+                yield replace(base, fence="start")
 
     def _pairs(self) -> list[dict[str, str]]:
         claimed = {**self.versions[1].inplace, **self.versions[0].inplace}
@@ -169,7 +177,7 @@ class Plan:
         found = []
         for run in made:
             key = (str(run.case), *run.parameters.items(), run.starts)
-            if not (run.device or run.settings or run.shift or run.plant):
+            if not (run.device or run.settings or run.shift or run.plant or run.fence):
                 first.setdefault(key, len(found))
             found.append(replace(run, twin=first.get(key) if run.device else None))
         return found
