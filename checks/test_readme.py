@@ -19,6 +19,8 @@ BEHIND = {
     "make test": "this is it",
     "make test-all": "it holds this test",
     "make verify": [],
+    "make verify FILE=": "the file is the reader's own; test_verify_file.py judges some",
+    "make verify OP=": [],
     "make bench": ["--only", "residual_forward"],
     "make bench ARGS=--step": "a minute, and two copies of GPT-2 124M in memory",
     "make bench ARGS=--write": "it writes into the tree",
@@ -87,7 +89,8 @@ def recipe(command: str, target: Path) -> list[str]:
 
 def outside() -> dict[str, str]:
     """The environment without what a `make test ARGS=...` around this test has put there."""
-    inside = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL", "ARGS", "KERNEL")
+    inside = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL", "ARGS", "KERNEL",
+              "FILE", "OP")
     return {name: value for name, value in os.environ.items() if name not in inside}
 
 
