@@ -6,6 +6,7 @@
 //@ tune    BLOCKS 4 2
 //@ grid    min(multiprocessors * BLOCKS, N)
 //@ shared  2 * C * 4
+//@ needs   2 * C * 4 <= shared_limit
 //@ dtype   all=float32 | F=bfloat16 R=bfloat16 P=bfloat16
 //@ claims  batch_invariant
 //@ concedes denormals
