@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
@@ -34,6 +35,7 @@ from ported.source import Version
 
 LOOSE = 0.05  # relative L2 distance that no honest kernel comes near: bfloat16 has 2^-8 an element
 CHUNKS = (6, 30, 10**6)  # launches after which both sides are compared
+BUDGET = 25.0  # seconds of processor time for a chunk of the plan; what is left then is not run
 TIMEOUT = 120.0  # seconds for a chunk of the plan
 MODE = "the processor's mode: the process rounds another way than before, or loses denormals"
 HANG = 10.0  # seconds of processor time for an emulated launch
@@ -175,6 +177,7 @@ def trace(version: Version, job: dict, say) -> dict:
     contract = contracts.of(version.contract_name)
     device = _device(job["device"], job["dtype"])
     plan, found, lost = Plan(*pair, contract, device).runs(), [], False
+    end = time.process_time() + wanted.get("seconds", BUDGET)
     tracer = _Tracer(version, pair[0], contract, device)
     for run in plan[wanted["first"]:wanted["last"]]:
         say(f"witness {run}")
@@ -183,6 +186,8 @@ def trace(version: Version, job: dict, say) -> dict:
         if lost or not sound():
             found[-1].setdefault("changed", []).extend([] if lost else [MODE])
             lost = True
+            break
+        if time.process_time() > end:
             break
     return {"verdict": "traced", "traces": found, "plan": [str(run) for run in plan],
             "twins": [run.twin for run in plan], "claims": list(pair[1].claims),
@@ -220,6 +225,7 @@ class Search:
                 raise ValueError(theirs["faults"][0]["message"])
             if theirs["verdict"] != "traced":
                 return f"{theirs['verdict']}: {theirs['faults'][0]['message']}"
+            span["last"], span["seconds"] = first + len(theirs["traces"]), 1e9
             ours = self._original({**job, "path": str(original), "trace": span}, theirs["plan"])
             for number, (a, b) in enumerate(zip(ours["traces"], theirs["traces"], strict=False)):
                 seen.append(b)
@@ -227,7 +233,7 @@ class Search:
                 if found:
                     return self._told(found, first + number, {**job, "trace": span}, theirs)
             first += size
-            if first >= len(theirs["plan"]):
+            if first > span["last"] or first >= len(theirs["plan"]):
                 break
         return ""
 

@@ -17,8 +17,9 @@ from checks.shapes import EDGES, HOME, Shapes, families_of
 from ported.contract import Contract
 from ported.source import Version
 
-COST = {"cpu": None, "cuda": None, "emulated": 1 << 20}  # of a launch, as in tiers.py
-DRAWN = {"cpu": 60, "cuda": 60, "emulated": 16}  # random cases
+MOST = 1 << 22  # additions of an emulated launch, as tiers.py counts them
+EARLY = 1 << 19  # launches of more come last
+DRAWN = {"cpu": 60, "cuda": 60, "emulated": 30}  # random cases
 SHIFTS = (1, 2, 3, 5, 8)
 THREADS = (2, 3, 7, 19)
 SCHEDULES = (("reverse", 0), ("random", 1), ("warps", 1))
@@ -57,7 +58,7 @@ class Plan:
 
     def __init__(self, original: Version, mutant: Version, contract: Contract, device):
         self.versions, self.contract, self.device = (original, mutant), contract, device
-        self.limit = COST[device.name]
+        self.limit = MOST
         self.choices = [dict(t) for t in dict.fromkeys(
             tuple(c.items()) for v in self.versions for c in v.configurations())]
         shapes = [Shapes(v, contract, device) for v in self.versions]
@@ -66,12 +67,6 @@ class Plan:
         self.spine |= {f"{name} of the mutant": sizes for name, sizes in shapes[1].spine().items()
                        if sizes not in self.spine.values()}
         self.families = families_of(contract.name)
-
-    def affordable(self, sizes: Mapping[str, int], choice: Mapping[str, int]) -> bool:
-        values = {**choice, **self.device.values}
-        return any(not v.unmet_needs({**sizes, **values})
-                   and (self.limit is None or tiers.cost(v, sizes, values) <= self.limit)
-                   for v in self.versions)
 
     def case(self, sizes: Mapping[str, int], seed: int, family: str = "randn") -> Case:
         ordered = tuple((axis, sizes[axis]) for axis in self.shapes.axes)
@@ -90,8 +85,15 @@ class Plan:
                    self._configurations(), self._elsewhere(), self._drawn()]
         for group in itertools.zip_longest(*(iter(list(s)) for s in sources)):
             made += [run for run in group if run is not None]
-        made = [run for run in made if self.affordable(run.case.sizes, run.parameters)]
-        return self._with_twins(made)
+        made = [run for run in made if self._cost(run) <= self.limit]
+        return self._with_twins(sorted(made, key=lambda run: self._cost(run) > EARLY))
+
+    def _cost(self, run: Run) -> float:
+        """Additions of a launch, as tiers.py counts them; infinite where neither version runs."""
+        sizes, values = run.case.sizes, {**run.parameters, **self.device.values}
+        costs = [tiers.cost(v, sizes, values) if self.device.name == "emulated" else 0
+                 for v in self.versions if not v.unmet_needs({**sizes, **values})]
+        return min(costs, default=float("inf"))
 
     def _shapes(self) -> Iterator[Run]:
         for seed, sizes in enumerate(self.spine.values()):
@@ -105,7 +107,7 @@ class Plan:
             base = Run(self.case(sizes, 3), self.choices[0])
             for fill, guard in (("huge", "zero"), ("zero", "random"), ("random", "huge")):
                 yield replace(base, settings={"fill": fill, "guard": guard}, starts=fill == "zero")
-            for calls in (2, 300 if self.limit is None else 12):
+            for calls in (2, 12 if self.device.name == "emulated" else 300):
                 yield replace(base, settings={"calls": calls})
             yield replace(base, settings={"skip": 1 << 16})
             for pair in self._pairs():
