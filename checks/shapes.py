@@ -64,6 +64,9 @@ SPINE = {
 EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 47, 48, 63, 64, 65, 67, 96, 127,
          128, 129, 192, 255, 256, 257)
 INDEXED = ("deep", "spread", "flat", "rows")  # where an index of 16 bits ends
+# Whose sizes of an axis that is compiled in are tried: each takes a compiler some seconds.
+COMPILED = ("odd", "one", "even", "tile", "over", "under", "long", "wide", "gpt2", "tall", "broad",
+            "xl")
 SLOW = ("one", "equal", "model", "fourfold", "tall", "broad", "vocabulary", "xl", "wider",
         "pair", *INDEXED)
 # SLOW shapes are seen with plain numbers only
@@ -100,7 +103,7 @@ class Shapes:
             return any(all(expressions.evaluate(need, {axis: size, **self.values, **p})
                            for need in own) for p in choices)
 
-        some = {sizes.get(axis, sizes[""]) for sizes in SPINE.values()}
+        some = _compiled(axis)
         pool = [size for size in range(1, limit + 1)
                 if holds(size) and (axis not in self.version.static or size in some)]
         return pool or [size for size in range(limit, 4097) if holds(size)][:8]
@@ -110,6 +113,8 @@ class Shapes:
         found: dict[str, dict[str, int]] = {}
         for name, wanted in SPINE.items():
             sizes = {axis: wanted.get(axis, wanted[""]) for axis in self.axes}
+            sizes |= {axis: min(_compiled(axis), key=lambda n, want=sizes[axis]: (abs(n - want), n))
+                      for axis in self.axes if axis in self.version.static}
             if not self.applies(sizes):
                 sizes = {axis: min(self.pools[axis], key=lambda n, want=size: abs(n - want))
                          for axis, size in sizes.items() if self.pools[axis]}
@@ -140,6 +145,10 @@ class Shapes:
         rows = [s for n, s in spine.items() if n not in SLOW] or [*spine.values()]
         for number, family in enumerate(f for f in families if f != "randn" and rows):
             yield self._case(rows[(seed + number) % len(rows)], seed + number, family)
+
+
+def _compiled(axis: str) -> set[int]:
+    return {SPINE[name].get(axis, SPINE[name][""]) for name in COMPILED}
 
 
 def _ordered(sizes: dict[str, int]) -> dict[str, int]:

@@ -26,11 +26,14 @@ PRODUCTS = ("mm", "bmm")
 
 def variance(value: torch.Tensor) -> torch.Tensor:
     """Of the error of storing `value` as bfloat16, which holds some numbers, or all but holds them:
-    then what float32 makes of them is rounded to the same."""
-    away = (value.bfloat16().to(value) - value).abs()
+    then what float32 makes of them is rounded to the same. That is said of numbers like 1 and 1/2
+    only: others are near a bfloat16 by accident, and a kernel may store a multiple of them."""
+    nearest = value.bfloat16().to(value)
+    away = (nearest - value).abs()
+    held = (away == 0) | (away <= HELD * value.abs()) & steps.holds(nearest)
     half = torch.ldexp(torch.full_like(value, UNITS["bfloat16"]), torch.frexp(value).exponent - 1)
     size = half**2 + DENORMAL**2
-    size = torch.where(away > HELD * value.abs(), size, away * away)
+    size = torch.where(held, away * away, size)
     return torch.where(value.isfinite(), size, 0.0)
 
 
