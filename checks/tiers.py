@@ -2,7 +2,8 @@
 
 The emulated device is slow where a kernel launches many threads: there a tier looks at fewer shapes
 and leaves out those that would cost more than `cost`, an estimate in additions: each axis of the
-operation once, and START for every thread that is launched.
+operation once, START for every thread that is launched, and what threads of a grid that does not
+grow with the rows do again for each row.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from ported import expressions
 from ported.source import Version
 
 START = 16  # additions that starting a thread costs as much as
+VISITS = 32  # of a row by a thread, where a grid of fixed size walks over the rows: one addition
+BATCH = ("N", "B", "S")
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,12 @@ def cost(version: Version, sizes: Mapping[str, int], values: Mapping[str, int]) 
     work = int(np.prod([float(size) for size in apart]))  # V within Vp, T within Tmax: one axis
     if "H" in sizes:
         work *= sizes["T"]  # each position meets those before it
-    integers = {**sizes, **values}
-    threads = sum(expressions.evaluate(launch.grid, integers)
-                  * expressions.evaluate(launch.block, integers) for launch in version.launches)
-    return work + START * threads
+    threads = visits = 0
+    batch = next((axis for axis in BATCH if axis in sizes), None)
+    for launch in version.launches:
+        grid, block, fewer = (expressions.evaluate(text, integers) for text, integers in (
+            (launch.grid, {**sizes, **values}), (launch.block, {**sizes, **values}),
+            (launch.grid, {**sizes, **values, batch: max(sizes.get(batch, 1) // 2, 1)})))
+        threads += grid * block
+        visits += block * sizes.get(batch, 1) * (grid == fewer)
+    return work + START * threads + visits // VISITS
