@@ -81,15 +81,15 @@ class Store:
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
         return self.folder / f"{digest}.json"
 
-    def get(self, path: Path) -> dict | None:
+    def get(self, path: Path, counts: bool = True) -> dict | None:
         if self.anew or not path.is_file():
             return None
-        self.reused += 1
+        self.reused += counts
         return json.loads(path.read_text())
 
     def put(self, path: Path, found: Mapping) -> None:
         """Keeps a result; not one that another day may end otherwise."""
-        if found["state"] in ("timed-out", "error"):
+        if found.get("state", found.get("verdict")) in ("timed-out", "error"):
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{time.monotonic_ns()}")
@@ -173,55 +173,57 @@ class Court:
         except SourceError as error:
             return row_of(mutant) | {"state": "not-compiled", "first": self._plain(str(error))}
         dtype = mutant.dtype or dtypes_of(versions[0])[0]
-        row = row_of(mutant, dtype)
-        kept = self.store.path("proof", [v.digest for v in versions], row["device"], dtype,
-                               mutant.kind, prover(self.clean_tree, mutant.operation),
-                               witness.code())
-        found = self.store.get(kept)
-        if versions[0].digest == versions[1].digest:
-            found = {"state": "error", "first": "the patch changes nothing that is compiled"}
-        if found is None:
-            job = {"operation": mutant.operation, "direction": mutant.direction,
-                   "device": row["device"], "dtype": dtype}
-            found = self._judged(original, path, job, mutant.kind)
-            self.store.put(kept, found)
-        return row | found
+        row, digests = row_of(mutant, dtype), [version.digest for version in versions]
+        if digests[0] == digests[1]:
+            return row | {"state": "error", "first": "the patch changes nothing that is compiled"}
+        job = {"operation": mutant.operation, "direction": mutant.direction, "dtype": dtype,
+               "device": row["device"], "path": str(path)}
+        found = self._proof(job, digests)
+        if found["verdict"] == "error":
+            broken = "does not compile" in found["first"]
+            return row | found | {"state": "not-compiled" if broken else "error"}
+        if mutant.kind != "honest":
+            seen = self._witness(original, path, job, digests)
+            row |= {"witness": seen["line"], "total": round(found["seconds"] + seen["seconds"], 1)}
+            if seen["error"]:
+                return row | found | {"state": "error", "first": f"witness: {seen['error']}"}
+        return row | found | verdict(found, row["witness"], mutant.kind)
 
-    def _judged(self, original: Path, path: Path, job: dict, kind: str) -> dict:
-        """Witness and proof, and the state that they make."""
-        start = time.monotonic()
-        proof = self.prove({**job, "path": str(path)})
+    def _proof(self, job: dict, digests: list[str]) -> dict:
+        """What all checks say, in short. Where a crash ended the proof, `again` says which check
+        refused the kernel before it, if one did."""
+        kept = self.store.path("proof", digests[1], job["device"], job["dtype"],
+                               prover(self.clean_tree, job["operation"]))
+        found = self.store.get(kept)
+        if found is None:
+            found = self._summary(self.prove(job))
+            if found["verdict"] in ("crashed", "timed-out"):
+                found["again"] = self._summary(self.prove(job, target=ANY))
+            self.store.put(kept, found)
+        return found
+
+    def _summary(self, proof: Mapping) -> dict:
         found = summary(proof)
-        if proof["verdict"] == "error":
-            state = "not-compiled" if "does not compile" in found["first"] else "error"
-            return found | {"state": state, "first": self._plain(found["first"])}
-        try:
-            seen = "" if kind == "honest" else self.search.find(original, path, job)
-        except ValueError as error:
-            return found | {"state": "error", "first": self._plain(f"witness: {error}")}
-        if proof["verdict"] in ("crashed", "timed-out"):
-            found = self._again(found, {**job, "path": str(path)}, seen)
-        else:
-            found["state"] = verdict(proof["verdict"], found, bool(seen), kind)
-        return found | {"first": self._plain(found["first"]), "witness": self._plain(seen),
-                        "total": round(time.monotonic() - start, 1)}
+        return found | {"first": self._plain(found["first"])}
+
+    def _witness(self, original: Path, path: Path, job: dict, digests: list[str]) -> dict:
+        """The witness as one line, or why none could be looked for."""
+        kept = self.store.path("witness", digests, job["device"], job["dtype"], witness.code())
+        found = self.store.get(kept, counts=False)
+        if found is None:
+            start, found = time.monotonic(), {"verdict": "", "line": "", "error": ""}
+            try:
+                found["line"] = self._plain(self.search.find(original, path, job))
+            except ValueError as error:
+                found |= {"verdict": "error", "error": self._plain(str(error))}
+            found["seconds"] = round(time.monotonic() - start, 1)
+            self.store.put(kept, found)
+        return found
 
     def prove(self, job: dict, **more) -> dict:
         """The proof of a file by all checks, with the seconds of each."""
         return self.dirty.prove({**job, "shrink": False, "timed": True, **more},
                                 witness.patient(TIMEOUT))
-
-    def _again(self, found: dict, job: dict, seen: str) -> dict:
-        """A proof that a crash ended: a check may have refused the kernel before. Else it counts
-        as killed only where a crash or a hang is how the mutant differs."""
-        once = self.prove(job, target=ANY)
-        if once["verdict"] == "refused":
-            more = summary(once)
-            return found | {"state": "killed-by", "by": more["by"],
-                            "first": f"{more['first']} (a whole proof {found['verdict']})"}
-        is_how = seen.startswith(("crashed", "timed-out")) or ": fault: " in seen
-        return found | {"state": "killed-by" if is_how else found["verdict"],
-                        "by": [found["during"] or "launch"] if is_how else []}
 
     def _plain(self, text: str) -> str:
         """A message without this machine's folders."""
@@ -239,12 +241,11 @@ class Court:
         if found is None:
             job = {"path": str(path), "operation": reject.operation, "device": reject.device,
                    "direction": reject.direction, "dtype": reject.dtype}
-            found = summary(self.prove(job))
+            found = self._summary(self.prove(job))
             if found["verdict"] in ("crashed", "timed-out"):
-                found = self._again(found, job, "crashed")
-            found |= {"state": "killed-by" if found["by"] else "survived",
-                      "first": self._plain(found["first"])}
+                found["again"] = self._summary(self.prove(job, target=ANY))
             self.store.put(kept, found)
+        found |= verdict(found, f"{found['verdict']}: ", "reject")
         return {"name": f"rejects/{reject.name}", "operation": reject.operation,
                 "direction": reject.direction, "device": reject.device, "dtype": reject.dtype,
                 "bug": reject.reason, "named": reject.check, **found}
@@ -305,15 +306,27 @@ def summary(proof: Mapping) -> dict:
             "cpu": proof.get("cpu", 0.0)}
 
 
-def verdict(said: str, found: dict, witnessed: bool, kind: str) -> str:
-    """The state of a mutant that was judged to the end."""
+def verdict(found: Mapping, seen: str, kind: str) -> dict:
+    """State, checks and first words, from a proof in short and the line of a witness."""
+    said, by, first = found["verdict"], found["by"], found["first"]
+    if said in ("crashed", "timed-out"):
+        again = found["again"]
+        if again["verdict"] == "refused":
+            said, by = "refused", again["by"]
+            first = f"{again['first']} (a whole proof {found['verdict']})"
+        elif seen.startswith(("crashed", "timed-out")) or ": fault: " in seen:
+            said, by = "refused", [found["during"] or "launch"]
+        else:
+            return {"state": said, "by": []}
     if said == "not applicable":
-        return "error"
-    if kind == "honest":
-        return "refused without a witness" if found["by"] else "equivalent"
-    if found["by"]:
-        return "killed-by" if witnessed else "refused without a witness"
-    return "survived" if witnessed else "equivalent"
+        return {"state": "error"}
+    if by and (seen or kind == "reject"):
+        state = "killed-by"
+    elif by:
+        state = "refused without a witness"
+    else:
+        state = "survived" if seen else "equivalent"
+    return {"state": state, "by": by, "first": first}
 
 
 @cache
