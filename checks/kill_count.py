@@ -142,10 +142,11 @@ def controls(matrix: Mapping, whole: bool = True) -> list[str]:
     return wrong
 
 
-def short(matrix: Mapping) -> list[str]:
-    """What falls short of what the matrix has to show: one sentence each."""
+def short(matrix: Mapping, whole: bool = True) -> list[str]:
+    """What falls short of what the matrix has to show: one sentence each. Of a few mutants no share
+    is asked."""
     rows, wrong = matrix["rows"], []
-    if witnessed(rows) and share(rows) < SHARE:
+    if whole and witnessed(rows) and share(rows) < SHARE:
         wrong.append(f"{len(killed(rows))} of {len(witnessed(rows))} with a witness are killed, "
                      f"{share(rows):.1%}; at least {SHARE:.0%} must be")
     wrong += [f"{row['state']}, and no `why` says why: {row['name']}" for row in unexplained(rows)]

@@ -161,14 +161,14 @@ def seconds_of(known: dict) -> dict[str, float]:
 
 
 def sampled(found: list[Mutant], seed: int, took: dict[str, float]) -> list[Mutant]:
-    """A few mutants: one of every family and kind, then more as long as SAMPLE lasts. Those that
-    take long stay out, where the tree says how long each takes."""
+    """A few mutants: one of every family, kind and place, then more as long as SAMPLE lasts. Those
+    that take long stay out, where the tree says how long each takes."""
     found = [m for m in found if m.place != "cuda"]
     random.Random(seed).shuffle(found)
     usual = {"host": 30.0, "emulated": 20.0}
     found.sort(key=lambda m: took.get(m.label, usual.get(m.place, 6.0)) > 12)
     chosen, seen, left = [], set(), SAMPLE
-    for key in (lambda m: m.family, lambda m: m.kind, lambda m: m.label):
+    for key in (lambda m: m.family, lambda m: m.kind, lambda m: m.place, lambda m: m.label):
         for mutant in found:
             cost = took.get(mutant.label, usual.get(mutant.place, 6.0))
             if mutant in chosen or key(mutant) in seen or (
@@ -204,7 +204,7 @@ def told(matrix: dict, whole: bool) -> int:
     void = kill_count.controls(matrix, whole)
     for fault in void:
         print(f"VOID: {fault}")
-    wrong = kill_count.short(matrix)
+    wrong = kill_count.short(matrix, whole)
     print("\n".join(wrong))
     return 1 if void or wrong else 0
 

@@ -33,6 +33,7 @@ FAMILIES = {
     "concurrency": "concurrency", "precision": "precision", "gradients": "gradients",
     "training": "training", "timing": "timing"}
 KINDS = ("mutant", "equivalent", "honest")
+GUARDED = ("steps", "training", "bench")  # areas
 KERNELS = ("ported/c_src", "cuda_src")
 LEFT = (".git", ".venv", "runs", "build", "__pycache__", ".pytest_cache", ".hypothesis",
         ".ruff_cache")  # not copied
@@ -78,8 +79,9 @@ class Mutant:
 
     @property
     def kernel(self) -> bool:
-        """Whether the prover judges it; a guard of training or bench does otherwise."""
-        return self.judged.as_posix().startswith(KERNELS)
+        """Whether the prover judges it. Guards judge what is no kernel, and kernels whose bug is
+        one of steps, training or timing."""
+        return self.area not in GUARDED and self.judged.as_posix().startswith(KERNELS)
 
     @property
     def operation(self) -> str:
