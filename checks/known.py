@@ -41,6 +41,11 @@ class Known:
         return self.drawn.forward is None or self.drawn.case.family == "neginf" or all(
             np.isfinite(value).all() for value in self.truth.value.values())
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of the outputs is judged, not a sample of a large case."""
+        return not any(part.kept for part in self.truth.parts)
+
     def starts(self, contract: Contract) -> dict[str, np.ndarray]:
         """Numbers of the result's own size that stand in every `Sum` output before a launch."""
         found = {}

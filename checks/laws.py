@@ -178,15 +178,17 @@ def exact(trial: Trial, first: Result) -> None:
         for name in _whole_outputs(trial.contract.name) & set(before or first.outputs):
             if result is None:
                 continue
-            value = trial.known.truth.value[name] + before.get(name, 0)
+            truth = trial.known.truth
+            got = truth.cut(name, result.outputs[name])
+            value = truth.value[name] + (truth.cut(name, before[name]) if before else 0)
             value = cases.stored(trial.case, trial.contract.by_name[name], value)
             trial.ledger.ran("exact")
-            wrong = result.outputs[name] != value
+            wrong = got != value
             if wrong.any():
                 at = tuple(int(i) for i in np.argwhere(wrong)[0])
                 trial.refuse("exact", name, f"{name}{list(at)}: whole numbers: found "
-                             f"{result.outputs[name][at]:.9g}, expected {value[at]:.9g} exactly; "
-                             f"{wrong.sum()} of {wrong.size} elements")
+                             f"{got[at]:.9g}, expected {value[at]:.9g} exactly; {wrong.sum()} of "
+                             f"{wrong.size} elements")
 
 
 def trivial(trial: Trial) -> set[str]:

@@ -108,7 +108,9 @@ def _examine(subject: Subject, case: Case, memory: bool, law: bool) -> None:
     wanted = [memory_checks.quick, laws.exact]
     if memory:
         wanted += [*memory_checks.EXAMINE, fences, *device_checks.of(subject.device)]
-    if law and case.family in ("randn", "integer"):
+    if law and not trial.known.whole:
+        subject.ledger.not_run["laws: of large cases, of which a sample is judged"] += 1
+    elif law and case.family in ("randn", "integer"):
         wanted += laws.LAWS if case.family == "randn" else [laws.rows]
     for check in wanted:
         subject.phase = PHASES.get(check.__name__, check.__name__)
@@ -193,11 +195,11 @@ def _one(subject: Subject, case: Case) -> None:
         examine(subject, case)
 
 
-def _something_ran(ledger: Ledger, version: Version) -> None:
+def _nothing_ran(ledger: Ledger, version: Version) -> str:
     """A version to which no case applies is refused: nothing was checked."""
-    if not ledger.examples["gate"]:
-        message = f"no shape tried satisfies the needs {' and '.join(version.needs)}"
-        ledger.refuse(Fault("shapes", "", message, float("inf"), ""))
+    message = f"no shape tried satisfies the needs {' and '.join(version.needs)}"
+    ledger.refuse(Fault("shapes", "", message, float("inf"), ""))
+    return ""
 
 
 def shrunk(subject: Subject, fault: Fault, contract: Contract, shapes: Shapes) -> Fault:
@@ -252,10 +254,8 @@ def prove(version: Version, contract: Contract, device, tier: str = "fast", seed
             trials.at(parse(case, contract, device.precision.name), choices)
         else:
             trials.all(choices)
-        if ledger.declined and not ledger.examples["gate"]:
-            proof.reason = ledger.declined
-        else:
-            _something_ran(ledger, version)
+        if not ledger.examples["gate"]:
+            proof.reason = ledger.declined or _nothing_ran(ledger, version)
     except (Enough, Broken):
         pass
     proof.lost = trials.lost or ledger.spoilt
