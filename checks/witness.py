@@ -59,6 +59,11 @@ def _inputs(case: Case) -> dict:
 def _given(run: Run) -> dict:
     """The inputs of a launch."""
     inputs = _inputs(run.case)
+    if run.times:
+        name, factor = run.times
+        given = inputs[name]
+        return {**inputs, name: (given * factor).astype(given.dtype) if isinstance(
+            given, np.ndarray) else given * factor}
     if run.plant is None:
         return inputs
     name, value = run.plant

@@ -39,6 +39,7 @@ class Run:
     twin: int | None = None
     fence: str = ""  # end, start: where a page that may not be touched meets every buffer
     plant: tuple[str, float] | None = None  # an input, and what stands in one place of it
+    times: tuple[str, float] | None = None  # a scalar or constant, and the factor on it
 
     def __str__(self) -> str:
         words = [f"{name}={value}" for name, value in
@@ -50,6 +51,7 @@ class Run:
             words.append(how)
         words += [f"closed pages at every {self.fence}"] if self.fence else []
         words += [f"one {self.plant[1]} in {self.plant[0]}"] if self.plant else []
+        words += [f"{self.times[0]} times {self.times[1]:g}"] if self.times else []
         return " ".join([str(self.case), *words])
 
 
@@ -82,6 +84,7 @@ class Plan:
             made += [base, replace(base, starts=True, settings={"fill": "random",
                                                                 "guard": "random"})]
         sources = [self._shapes(), self._memory(), self._values(), self._planted(),
+                   self._scaled(),
                    self._configurations(), self._elsewhere(), self._drawn()]
         for group in itertools.zip_longest(*(iter(list(s)) for s in sources)):
             made += [run for run in group if run is not None]
@@ -138,6 +141,14 @@ class Plan:
                     if tensor.role != "I32" and tensor.name not in DOMAINS:
                         yield Run(self.case(sizes, 1), self.choices[0], plant=(tensor.name, value))
 
+    def _scaled(self) -> Iterator[Run]:
+        """Scalars and constants far from where they usually are."""
+        names = [t.name for t in self.contract.inputs if t.name in DOMAINS and t.role != "I32"]
+        for sizes in [*self.spine.values()][:2]:
+            for factor in (1e-3, 0.1, 30.0, 1e3):
+                for name in [*names, *(self.contract.consts if factor < 1 else ())]:
+                    yield Run(self.case(sizes, 1), self.choices[0], times=(name, factor))
+
     def _configurations(self) -> Iterator[Run]:
         for choice in self.choices[1:]:
             for name in (HOME, "over", "gpt2"):
@@ -146,11 +157,14 @@ class Plan:
 
     def _elsewhere(self) -> Iterator[Run]:
         """Other numbers of threads, or other schedules and the flavours that look closer."""
-        places = [self.spine[n] for n in (HOME, "over", "tile") if n in self.spine]
-        for sizes in places or [*self.spine.values()][:2]:
+        names = (HOME, "over", "tile", *(("long", "gpt2", "flat") if self.device.name == "cpu"
+                                         else ()))
+        for sizes in [self.spine[n] for n in names if n in self.spine] or [
+                *self.spine.values()][:2]:
             base = Run(self.case(sizes, 1), self.choices[0])
             if self.device.name == "cpu":
                 hows = [{"threads": count} for count in THREADS]
+                yield replace(base, device=hows[0], settings={"calls": 30})
             elif self.device.name == "emulated":
                 hows = [{"flavour": f, "schedule": s, "seed": 1} for f, s in FLAVOURS]
                 hows += [{"schedule": s, "seed": k} for s, k in SCHEDULES]
@@ -179,7 +193,9 @@ class Plan:
         found = []
         for run in made:
             key = (str(run.case), *run.parameters.items(), run.starts)
-            if not (run.device or run.settings or run.shift or run.plant or run.fence):
+            if not (run.device or run.settings or run.shift or run.plant or run.fence
+                    or run.times):
                 first.setdefault(key, len(found))
-            found.append(replace(run, twin=first.get(key) if run.device else None))
+            alike = run.device and not (run.settings or run.shift)
+            found.append(replace(run, twin=first.get(key) if alike else None))
         return found
