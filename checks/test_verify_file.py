@@ -238,8 +238,10 @@ def test_without_a_compiler(name, text, compiler, tmp_path):
 def test_an_interrupt_ends_it_cleanly(tmp_path):
     path = write(tmp_path, RIGHT.replace("mean[n] = m,", "for (;;) mean[n] = m,"))
     command = [sys.executable, "-m", "checks.verify", "--file", str(path)]
+    # A run in a shell's background hands on that interrupts are ignored.
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True, start_new_session=True) as process:
+                          text=True, start_new_session=True, preexec_fn=lambda: signal.signal(
+                              signal.SIGINT, signal.SIG_DFL)) as process:
         assert "judging" in process.stderr.readline()
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=30)
