@@ -104,6 +104,16 @@ def test_stopped_by_hand_and_resumed(whole, tmp_path, number, code):
     assert content(stopped) == content(made)
 
 
+def test_what_a_kill_left_half_deleted_goes_when_a_finished_run_is_resumed(whole):
+    _, made, _ = whole
+    before = content(made)
+    left = made / "checkpoints" / ".deleting-step_00000010"
+    left.mkdir()
+    (left / "config.json").write_text("{}")
+    run("--resume", made)
+    assert not left.exists() and content(made) == before
+
+
 def test_second_ctrl_c_kills_at_once(whole, tmp_path):
     flags, _, _ = whole
     process = start(*flags, "--steps", "100000", "--micro-batch", "1", "--batch", "4000",

@@ -69,7 +69,7 @@ def save(run: Path, step: int, state: Mapping[str, object], parameters: Tensors,
     making = whole.parent / f".saving-{whole.name}"
     try:
         whole.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(whole.parent)
+        sweep(run)
         making.mkdir()
         _fill(making, {**state, "step": step}, parameters, moments, sizes)
         _retire(whole)
@@ -127,10 +127,11 @@ def _retire(folder: Path) -> None:
         shutil.rmtree(hidden)
 
 
-def _sweep(folder: Path) -> None:
-    """What a killed process left."""
-    for left in [*folder.glob(".saving-step_*"), *folder.glob(".deleting-step_*")]:
-        shutil.rmtree(left, ignore_errors=True)
+def sweep(run: Path) -> None:
+    """Deletes what a killed process left of checkpoints half written or half deleted."""
+    for kind in ("saving", "deleting"):
+        for left in (run / "checkpoints").glob(f".{kind}-step_*"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def find(path: str) -> tuple[Path, Path | None]:
