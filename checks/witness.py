@@ -66,9 +66,9 @@ def _given(run: Run) -> dict:
             given, np.ndarray) else given * factor}
     if run.plant is None:
         return inputs
-    name, value = run.plant
+    name, value, where = run.plant
     changed = np.array(inputs[name])
-    changed.flat[changed.size // 2] = value
+    changed.flat[min(int(where * changed.size), changed.size - 1)] = value
     return {**inputs, name: changed}
 
 

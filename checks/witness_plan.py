@@ -20,6 +20,7 @@ from ported.source import Version
 MOST = 1 << 22  # additions of an emulated launch, as tiers.py counts them
 EARLY = 1 << 19  # launches of more come last
 DRAWN = {"cpu": 60, "cuda": 60, "emulated": 30}  # random cases
+NAN, INF = float("nan"), float("inf")
 SHIFTS = (1, 2, 3, 5, 8)
 THREADS = (2, 3, 7, 19)
 SCHEDULES = (("reverse", 0), ("random", 1), ("warps", 1))
@@ -38,7 +39,8 @@ class Run:
     shift: int | str = 0  # elements; negative: each buffer by another amount; a name: it by one
     twin: int | None = None
     fence: str = ""  # end, start: where a page that may not be touched meets every buffer
-    plant: tuple[str, float] | None = None  # an input, and what stands in one place of it
+    # An input, what stands in one place of it, and where: 0 the first element, 1 the last.
+    plant: tuple[str, float, float] | None = None
     times: tuple[str, float] | None = None  # a scalar or constant, and the factor on it
 
     def __str__(self) -> str:
@@ -50,7 +52,7 @@ class Run:
                 f"pointers +{self.shift}" if self.shift > 0 else f"pointers mixed {self.shift}")
             words.append(how)
         words += [f"closed pages at every {self.fence}"] if self.fence else []
-        words += [f"one {self.plant[1]} in {self.plant[0]}"] if self.plant else []
+        words += ["one {1} in {0} at {2}".format(*self.plant)] if self.plant else []
         words += [f"{self.times[0]} times {self.times[1]:g}"] if self.times else []
         return " ".join([str(self.case), *words])
 
@@ -78,8 +80,7 @@ class Plan:
         """All launches, those that show most first. Each source of them gives a few in turn."""
         made: list[Run] = []
         plain = self.choices[0]
-        for sizes in [s for n, s in self.spine.items() if n in (HOME, "over")] or [
-                *self.spine.values()][:2]:
+        for sizes in self._places(HOME, "over"):
             base = Run(self.case(sizes, 1), plain)
             made += [base, replace(base, starts=True, settings={"fill": "random",
                                                                 "guard": "random"})]
@@ -98,6 +99,10 @@ class Plan:
                  for v in self.versions if not v.unmet_needs({**sizes, **values})]
         return min(costs, default=float("inf"))
 
+    def _places(self, *names: str) -> list[dict[str, int]]:
+        """Shapes of the spine by name, or the first ones where the version has none of these."""
+        return [self.spine[n] for n in names if n in self.spine] or [*self.spine.values()][:2]
+
     def _shapes(self) -> Iterator[Run]:
         for seed, sizes in enumerate(self.spine.values()):
             yield Run(self.case(sizes, seed), self.choices[0])
@@ -105,8 +110,7 @@ class Plan:
                       starts=True)
 
     def _memory(self) -> Iterator[Run]:
-        places = [self.spine[n] for n in (HOME, "over", "tile", "long", "one") if n in self.spine]
-        for sizes in places or [*self.spine.values()][:3]:
+        for sizes in self._places(HOME, "even", "over", "tile", "long", "one"):
             base = Run(self.case(sizes, 3), self.choices[0])
             for fill, guard in (("huge", "zero"), ("zero", "random"), ("random", "huge")):
                 yield replace(base, settings={"fill": fill, "guard": guard}, starts=fill == "zero")
@@ -133,13 +137,16 @@ class Plan:
                 yield Run(self.case(sizes, seed + 100 * more + 1, family), self.choices[0])
 
     def _planted(self) -> Iterator[Run]:
-        """A number that is none, or infinite, in one place of one input."""
-        places = [self.spine[n] for n in (HOME, "tile") if n in self.spine]
-        for sizes in places or [*self.spine.values()][:1]:
-            for value in (float("nan"), float("inf"), float("-inf")):
-                for tensor in self.contract.inputs:
-                    if tensor.role != "I32" and tensor.name not in DOMAINS:
-                        yield Run(self.case(sizes, 1), self.choices[0], plant=(tensor.name, value))
+        """A number that is none, or infinite, in one place of one input: its last, middle, first.
+        Infinite only where any number may stand."""
+        places = self._places(HOME, "even", "over")
+        for where, values in ((1.0, (NAN, INF, -INF)), (0.5, (NAN, INF)), (0.0, (NAN,))):
+            for sizes in places:
+                for value in values:
+                    for tensor in self.contract.inputs:
+                        if tensor.role != "I32" and (np.isnan(value) or tensor.name not in DOMAINS):
+                            yield Run(self.case(sizes, 1), self.choices[0],
+                                      plant=(tensor.name, value, where))
 
     def _scaled(self) -> Iterator[Run]:
         """Scalars and constants far from where they usually are."""
@@ -157,10 +164,8 @@ class Plan:
 
     def _elsewhere(self) -> Iterator[Run]:
         """Other numbers of threads, or other schedules and the flavours that look closer."""
-        names = (HOME, "over", "tile", *(("long", "gpt2", "flat") if self.device.name == "cpu"
-                                         else ()))
-        for sizes in [self.spine[n] for n in names if n in self.spine] or [
-                *self.spine.values()][:2]:
+        more = ("long", "gpt2", "flat") if self.device.name == "cpu" else ()
+        for sizes in self._places(HOME, "even", "over", "tile", *more):
             base = Run(self.case(sizes, 1), self.choices[0])
             if self.device.name == "cpu":
                 hows = [{"threads": count} for count in THREADS]
@@ -173,7 +178,8 @@ class Plan:
             for how in hows:
                 yield replace(base, device=how)
                 if how.get("flavour") == "addresses":
-                    yield replace(base, device=how, shift=-1)
+                    for shift in (-1, *(t.name for t in self.contract.tensors)):
+                        yield replace(base, device=how, shift=shift)
 
     def _drawn(self) -> Iterator[Run]:
         random = np.random.default_rng(4)
