@@ -228,8 +228,8 @@ def not_finite(run: Path, step: int, loss: float, norm: float) -> BadInput:
 
 
 def ended(config: Config, run: Path, step: int, interrupt: Interrupt, show: report.Progress) -> int:
-    """Leaves nothing half deleted; the picture of the curve, and what to type next."""
-    checkpoint.sweep(run)
+    """Tidies up after kills; the picture of the curve, and what to type next."""
+    checkpoint.tidy(run, config.keep)
     if config.curve and step:
         from ported.training import curve  # matplotlib: a fifth of a second, not before training
 

@@ -147,6 +147,63 @@ def test_kill_9_at_any_moment(tmp_path):
     assert reached >= 3
 
 
+EVERY = """
+import os, pathlib, signal, sys
+from checks.training_run import save
+from ported.training import checkpoint
+
+FILES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
+folder = pathlib.Path(sys.argv[1])
+
+def there(run):
+    return {str(path.relative_to(run)): path.read_bytes() for path in run.glob("checkpoints/*/*")}
+
+def begin(run):
+    for step in (1, 2):
+        save(run, step, keep=2)
+
+def killed(run, at):
+    # whether a child that saves step 3 came to its file operation number `at`
+    child = os.fork()
+    if child == 0:
+        count = 0
+        def watch(event, _):
+            nonlocal count
+            if event in FILES:
+                count += 1
+                if count == at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(watch)
+        save(run, 3, keep=2)
+        os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+begin(folder / "0")
+save(folder / "0", 3, keep=2)
+promised, at = there(folder / "0"), 1
+while True:
+    run = folder / str(at)
+    begin(run)
+    if not killed(run, at):
+        break
+    if checkpoint.step_of(checkpoint.complete(run)[-1]) == 3:
+        checkpoint.tidy(run, 2)
+    else:
+        save(run, 3, keep=2)
+    assert there(run) == promised, (at, sorted(there(run)))
+    at += 1
+print(at)
+"""
+
+
+def test_kill_9_at_every_file_operation(tmp_path):
+    """Killed before each of them in turn, then saved again or tidied: what is there is the same."""
+    said = subprocess.run([sys.executable, "-c", EVERY, tmp_path], cwd=ROOT, text=True,
+                          capture_output=True, timeout=300)
+    assert said.returncode == 0, said.stderr
+    assert int(said.stdout) > 20
+
+
 FULL = """
 import sys, pathlib, resource
 from checks.training_run import save

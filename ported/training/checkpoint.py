@@ -69,7 +69,7 @@ def save(run: Path, step: int, state: Mapping[str, object], parameters: Tensors,
     making = whole.parent / f".saving-{whole.name}"
     try:
         whole.parent.mkdir(parents=True, exist_ok=True)
-        sweep(run)
+        _sweep(run)
         making.mkdir()
         _fill(making, {**state, "step": step}, parameters, moments, sizes)
         _retire(whole)
@@ -80,8 +80,7 @@ def save(run: Path, step: int, state: Mapping[str, object], parameters: Tensors,
         last = complete(run)
         kept = f"the last good checkpoint is {last[-1]}" if last else "there is no checkpoint yet"
         raise disk_failure(whole, error, f"make room, then --resume {run}; {kept}") from error
-    for old in complete(run)[:-keep] if keep else []:
-        _retire(old)
+    tidy(run, keep)
     return whole
 
 
@@ -127,7 +126,15 @@ def _retire(folder: Path) -> None:
         shutil.rmtree(hidden)
 
 
-def sweep(run: Path) -> None:
+def tidy(run: Path, keep: int) -> None:
+    """Deletes what no run leaves that was not killed: all but the newest `keep` checkpoints
+    (0: none), and halves of some."""
+    for old in complete(run)[:-keep] if keep else []:
+        _retire(old)
+    _sweep(run)
+
+
+def _sweep(run: Path) -> None:
     """Deletes what a killed process left of checkpoints half written or half deleted."""
     for kind in ("saving", "deleting"):
         for left in (run / "checkpoints").glob(f".{kind}-step_*"):
