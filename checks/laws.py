@@ -14,7 +14,8 @@ from checks import cases, gate, known, reach
 from checks.cases import Case
 from checks.launch import Result
 from checks.reach import floats
-from checks.trial import Trial
+from checks.shapes import HOME, Shapes
+from checks.trial import Fault, Subject, Trial
 from ported import contract as contracts
 from ported import precision as precisions
 from ported.contract import Contract, Tensor
@@ -22,6 +23,7 @@ from ported.contract import Contract, Tensor
 BATCH = ("N", "B", "S")  # the axis along which rows do not know of each other
 STEP = 1e-5  # of a central difference
 DEGREES = (0, 1, 2)
+SELF_TESTS = 5  # cases within which every decoy must have been rejected
 
 
 def _taken(tensor: Tensor, array: np.ndarray, axis: str, index: np.ndarray) -> np.ndarray:
@@ -216,6 +218,32 @@ def self_test(contract: Contract, case: Case) -> dict[str, str]:
         with np.errstate(all="ignore"):
             _SELF_TESTS[case] = gate.self_test(contract, given.inputs, given.truth, seed=case.seed)
     return _SELF_TESTS[case]
+
+
+def self_tests(subject: Subject, shapes: Shapes, seed: int) -> None:
+    """Every decoy must be rejected somewhere, and accepted nowhere."""
+    spine, verdicts = shapes.spine(), {}
+    places = [spine[n] for n in (HOME, "tile", "over", "under") if n in spine] or [*spine.values()]
+    for number in range(SELF_TESTS):
+        family = ("unit", "unit", "tiny", "outlier", "sorted")[number % 5]
+        case = shapes._case(places[number % len(places)], seed + number, family)
+        subject.say(f"self_test {case}")
+        subject.phase = "self_test"
+        found = self_test(subject.contract, case)
+        subject.ledger.ran("self_test")
+        for decoy, verdict in found.items():
+            verdicts.setdefault(decoy, set()).add(verdict)
+            if verdict == "ACCEPTED":
+                subject.ledger.refuse(Fault("self_test", "", "the gate accepts the decoy "
+                                            f"'{decoy}'", float("inf"), str(case)))
+        if number and all("rejected" in seen for seen in verdicts.values()):
+            break
+    subject.phase = "launch"
+    never = sorted(d for d, seen in verdicts.items() if seen == {"vacuous"})
+    if never:
+        subject.ledger.not_run[f"self_test: vacuous in every case: {', '.join(never)}"] += 1
+    if not any("rejected" in seen for seen in verdicts.values()):
+        subject.ledger.refuse(Fault("self_test", "", "no decoy was rejected", float("inf"), ""))
 
 
 LAWS = (rows, scaling, reach.spread, adjoint, three_ways)

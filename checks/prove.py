@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis.errors import Unsatisfiable
 
-from checks import device_checks, laws, memory_checks, reach, tiers
+from checks import device_checks, laws, memory_checks, more_checks, reach, tiers
 from checks.cases import Case, parse
 from checks.fences import fences
-from checks.shapes import HOME, INDEXED, Shapes, families_of, smaller
+from checks.shapes import INDEXED, Shapes, families_of, smaller
 from checks.tiers import Tier
 from checks.trial import Broken, Enough, Fault, Ledger, Subject, Trial
 from ported.contract import Contract
@@ -41,7 +41,6 @@ PHASES = {"quick": "gate", "threads": "claims", "fences": "guards", "schedules":
           **{law.__name__: "laws" for law in (laws.rows, laws.scaling, reach.spread, laws.adjoint)}}
 SHRINK_SECONDS = 4.0
 ALGORITHMS = 6  # of a vendor's library, at each of three shapes
-SELF_TESTS = 5  # cases within which every decoy must have been rejected
 
 
 @dataclass
@@ -137,31 +136,6 @@ def _spine(subject: Subject, shapes: Shapes, tier: Tier, seed: int, families, fi
                                     float("inf"), ""))
 
 
-def _self_tests(subject: Subject, shapes: Shapes, seed: int) -> None:
-    spine, verdicts = shapes.spine(), {}
-    places = [spine[n] for n in (HOME, "tile", "over", "under") if n in spine] or [*spine.values()]
-    for number in range(SELF_TESTS):
-        family = ("unit", "unit", "tiny", "outlier", "sorted")[number % 5]
-        case = shapes._case(places[number % len(places)], seed + number, family)
-        subject.say(f"self_test {case}")
-        subject.phase = "self_test"
-        found = laws.self_test(subject.contract, case)
-        subject.ledger.ran("self_test")
-        for decoy, verdict in found.items():
-            verdicts.setdefault(decoy, set()).add(verdict)
-            if verdict == "ACCEPTED":
-                subject.ledger.refuse(Fault("self_test", "", "the gate accepts the decoy "
-                                            f"'{decoy}'", float("inf"), str(case)))
-        if number and all("rejected" in seen for seen in verdicts.values()):
-            break
-    subject.phase = "launch"
-    never = sorted(d for d, seen in verdicts.items() if seen == {"vacuous"})
-    if never:
-        subject.ledger.not_run[f"self_test: vacuous in every case: {', '.join(never)}"] += 1
-    if not any("rejected" in seen for seen in verdicts.values()):
-        subject.ledger.refuse(Fault("self_test", "", "no decoy was rejected", float("inf"), ""))
-
-
 def _drawn(subject: Subject, shapes: Shapes, count: int, seed: int, families) -> None:
     @seeded(seed)
     @settings(max_examples=count, deadline=None, database=None, phases=[Phase.generate],
@@ -189,16 +163,16 @@ def _within(subject: Subject, case: Case) -> bool:
 
 
 def _one(subject: Subject, case: Case) -> None:
-    if not subject.applies(case.sizes):
-        subject.ledger.not_run["cases where this configuration does not apply"] += 1
-    else:
+    if subject.applies(case.sizes):
         examine(subject, case)
+    else:
+        subject.ledger.not_run["cases where this configuration does not apply"] += 1
 
 
 def _nothing_ran(ledger: Ledger, version: Version) -> str:
     """A version to which no case applies is refused: nothing was checked."""
-    message = f"no shape tried satisfies the needs {' and '.join(version.needs)}"
-    ledger.refuse(Fault("shapes", "", message, float("inf"), ""))
+    ledger.refuse(Fault("shapes", "", "no shape tried satisfies the needs "
+                        f"{' and '.join(version.needs)}", float("inf"), ""))
     return ""
 
 
@@ -244,7 +218,7 @@ def prove(version: Version, contract: Contract, device, tier: str = "fast", seed
     start, ledger = time.monotonic(), Ledger(target=target)
     shapes, choices = Shapes(version, contract, device), version.configurations()
     proof = Proof(version.name, device.name, device.precision.name, tier, seed, ledger,
-                  len(choices), 0.0, device.identity, checks_of(device), version.concedes)
+                  len(choices), 0.0, device.identity, checks_of(device, tier), version.concedes)
     trials = _Trials(version, contract, device, shapes, tiers.of(tier, device), seed, ledger, say)
     if not version.supports(device.precision, contract.roles):
         proof.reason = f"its dtype lines do not allow {device.precision.name}"
@@ -265,9 +239,10 @@ def prove(version: Version, contract: Contract, device, tier: str = "fast", seed
     return proof
 
 
-def checks_of(device) -> dict[str, int]:
+def checks_of(device, tier: str = "fast") -> dict[str, int]:
     """The checks that a proof on this device is made of, with their versions."""
-    return CHECKS if device.language == "c" else CHECKS | CUDA_CHECKS
+    found = CHECKS if device.language == "c" else CHECKS | CUDA_CHECKS
+    return found | more_checks.numbers(device) if tiers.of(tier, device).more else found
 
 
 @dataclass
@@ -304,7 +279,9 @@ class _Trials:
                 if self.tier.spine:
                     _spine(subject, self.shapes, self.tier, self.seed, families, not number)
                 if self.tier.spine and number == 0 and self.ledger.examples["gate"]:
-                    _self_tests(subject, self.shapes, self.seed)
+                    laws.self_tests(subject, self.shapes, self.seed)
+                if self.tier.more and number == 0 and self.ledger.examples["gate"]:
+                    more_checks.examine(subject, self.shapes, self.seed)
                 _drawn(subject, self.shapes, self.tier.others if number else self.tier.drawn,
                        self.seed, families)
         if self.version.language == "py":

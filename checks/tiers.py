@@ -30,7 +30,8 @@ class Tier:
     `offsets`: pointers are shifted by up to so many elements; `repeats`, `many`: launches in a row
     with and without a look; `cost`: of the largest launch, None for no limit; `every`: whether
     all configurations meet all families and laws, or those after the first plain numbers alone,
-    and memory is examined at one shape.
+    and memory is examined at one shape; `more`: whether the checks that no other tier affords are
+    run (more_checks.py).
     """
 
     drawn: int
@@ -43,14 +44,15 @@ class Tier:
     many: int = 400
     cost: int | None = None
     every: bool = True
+    more: bool = False
 
 
-TIERS = {"fast": Tier(30, 8), "deep": Tier(400, 100, tuple(SPINE), tuple(SPINE)),
+TIERS = {"fast": Tier(30, 8), "deep": Tier(400, 100, tuple(SPINE), tuple(SPINE), more=True),
          "seeds": Tier(3, 1, spine=False)}
 EMULATED = {
     "fast": Tier(10, 3, (HOME, "even", "over"), (HOME,), offsets=9, repeats=2, many=8, cost=1 << 20,
                  every=False),
-    "deep": Tier(100, 30, tuple(SPINE), tuple(SPINE), repeats=4, many=20, cost=1 << 24),
+    "deep": Tier(100, 30, tuple(SPINE), tuple(SPINE), repeats=4, many=20, cost=1 << 24, more=True),
     "seeds": Tier(3, 1, spine=False, cost=1 << 20)}
 
 

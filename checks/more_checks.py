@@ -1,0 +1,27 @@
+"""The checks that only the deep tier affords, each over shapes of its own.
+
+A check is `name(subject, shapes, seed)`: it makes its own cases, counts each with
+`subject.ledger.ran(name)` and refuses through a Trial. Its number stands here, apart from those of
+the other tiers, so that evidence of the fast tier does not go stale with it.
+"""
+
+from collections.abc import Mapping
+
+from checks.shapes import Shapes
+from checks.trial import Subject
+
+CHECKS: dict[str, dict[str, int]] = {"cpu": {}, "emulated": {}, "cuda": {}}
+BY_NAME: Mapping[str, object] = {}
+
+
+def numbers(device) -> dict[str, int]:
+    """Name and version of each check that a deep proof on this device has besides."""
+    return CHECKS[device.name]
+
+
+def examine(subject: Subject, shapes: Shapes, seed: int) -> None:
+    """Every one of them on one launch configuration."""
+    for name in CHECKS[subject.device.name]:
+        subject.phase = name
+        BY_NAME[name](subject, shapes, seed)
+    subject.phase = "launch"
