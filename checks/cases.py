@@ -169,7 +169,10 @@ FAMILIES = {
     "denormal": _scaled(-41, -39),
     "mixed": _mixed,
     "integer": lambda r, x: r.integers(-4, 5, x.shape).astype(np.float64),
+    "largest": lambda r, x: np.broadcast_to(np.sign(x[:, :1]) * 10 ** r.uniform(36, 38),
+                                            x.shape).copy(),
 }
+RARE = ("largest",)  # tried by the deep tier alone: near the largest that float32 holds
 # What weights and gradients are drawn from, beside the family of the data they meet.
 MILD = ("randn", "randn", "randn", "outlier", "onehot", "sorted", "mixed", "tiny")
 

@@ -45,4 +45,5 @@ FAMILIES = {
     "large": "scores that a softmax saturates on", "neginf": "some are minus infinity",
     "repeated": "every index the same", "denormal": "below float32's normal range",
     "mixed": "rows of unlike kind", "integer": "small whole numbers",
+    "largest": "constant rows near the end of float32",
 }

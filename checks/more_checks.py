@@ -5,13 +5,22 @@ A check is `name(subject, shapes, seed)`: it makes its own cases, counts each wi
 the other tiers, so that evidence of the fast tier does not go stale with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from checks import scalars
 from checks.shapes import Shapes
 from checks.trial import Subject
 
-CHECKS: dict[str, dict[str, int]] = {"cpu": {}, "emulated": {}, "cuda": {}}
-BY_NAME: Mapping[str, object] = {}
+CHECKS: dict[str, dict[str, int]] = {
+    "cpu": {"scalars": 1, "extremes": 1, "largest": 1},
+    "emulated": {"scalars": 1, "extremes": 1, "largest": 1},
+    "cuda": {"scalars": 1, "extremes": 1, "largest": 1},
+}
+BY_NAME: Mapping[str, Callable] = {
+    "scalars": scalars.scalars,
+    "extremes": scalars.extremes,
+    "largest": scalars.largest,
+}
 
 
 def numbers(device) -> dict[str, int]:

@@ -79,40 +79,46 @@ def spread(trial: Trial, first: Result) -> None:
     for name in floats(trial.inputs):
         shape = trial.inputs[name].shape
         for at in (tuple(int(random.integers(n)) for n in shape), tuple(n - 1 for n in shape)):
-            must, spared, infinite = reach(trial, name, at)
-            found = _planted(trial, name, at, np.nan)
-            for output, got in found.outputs.items():
-                wrong = must[output] & ~np.isnan(got)
-                _refuse(trial, first, wrong, got, f"{name}{list(at)} = NaN", output,
-                        np.full(got.shape, "NaN"))
-            number = np.nan
-            if "nan" in trial.subject.version.concedes:
-                number = float(trial.inputs[name][at]) * 2 + 1
-                found = _planted(trial, name, at, number)
-            for output, got in found.outputs.items():
-                wrong = spared[output] & np.isnan(got)
-                if trial.subject.claims("deterministic"):
-                    wrong |= spared[output] & (got != first.outputs[output])
-                _refuse(trial, first, wrong, got, f"{name}{list(at)} = {number:g}", output,
-                        np.full(got.shape, "what it was"))
-            if "nan" in trial.subject.version.concedes:
-                continue
-            found = _planted(trial, name, at, np.inf)
-            for output, got in found.outputs.items():
-                _refuse(trial, first, infinite[output] & np.isfinite(got), got,
-                        f"{name}{list(at)} = Inf", output, np.full(got.shape, "Inf"))
+            planted(trial, first, name, at)
 
 
-def _planted(trial: Trial, name: str, at: tuple, number: float) -> Result:
+def planted(trial: Trial, first: Result, name: str, at: tuple, check: str = "laws") -> None:
+    """NaN and +Inf in one element of one input: what must become NaN or infinite, and what not."""
+    must, spared, infinite = reach(trial, name, at)
+    found = _planted(trial, name, at, np.nan, check)
+    for output, got in found.outputs.items():
+        wrong = must[output] & ~np.isnan(got)
+        _refuse(trial, check, first, wrong, got, f"{name}{list(at)} = NaN", output,
+                np.full(got.shape, "NaN"))
+    number = np.nan
+    if "nan" in trial.subject.version.concedes:
+        number = float(trial.inputs[name][at]) * 2 + 1
+        found = _planted(trial, name, at, number, check)
+    for output, got in found.outputs.items():
+        wrong = spared[output] & np.isnan(got)
+        if trial.subject.claims("deterministic"):
+            wrong |= spared[output] & (got != first.outputs[output])
+        _refuse(trial, check, first, wrong, got, f"{name}{list(at)} = {number:g}", output,
+                np.full(got.shape, "what it was"))
+    if "nan" in trial.subject.version.concedes:
+        return
+    found = _planted(trial, name, at, np.inf, check)
+    for output, got in found.outputs.items():
+        _refuse(trial, check, first, infinite[output] & np.isfinite(got), got,
+                f"{name}{list(at)} = Inf", output, np.full(got.shape, "Inf"))
+
+
+def _planted(trial: Trial, name: str, at: tuple, number: float, check: str) -> Result:
     array = trial.inputs[name].copy()
     array[at] = number
-    trial.ledger.ran("laws")
+    trial.ledger.ran(check)
     return trial.run({**trial.inputs, name: array})
 
 
-def _refuse(trial, first, wrong, got, planted: str, output: str, expected: np.ndarray) -> None:
+def _refuse(trial: Trial, check: str, first: Result, wrong, got, what: str, output: str,
+            expected: np.ndarray) -> None:
     if wrong.any():
         at = tuple(int(i) for i in np.argwhere(wrong)[0])
-        trial.refuse("laws", output, f"{output}{list(at)}: with {planted}: found {got[at]:.9g}, "
+        trial.refuse(check, output, f"{output}{list(at)}: with {what}: found {got[at]:.9g}, "
                      f"expected {expected[at]} (it was {first.outputs[output][at]:.9g}); "
                      f"{wrong.sum()} elements")

@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from checks import cases
-from checks.cases import FAMILIES, Case
+from checks.cases import FAMILIES, RARE, Case
 from ported import contract as contracts
 from ported import expressions
 from ported.contract import Contract
@@ -182,5 +182,5 @@ def families_of(name: str) -> tuple[str, ...]:
     found = cases.explicit(contract, drawn.inputs)
     defined = not any(np.isnan(value).any() for value in found.values())
     indexed = any(t.role == "I32" and not t.dyn for t in contract.inputs)
-    return tuple(f for f in FAMILIES
-                 if (f != "neginf" or defined) and (f != "repeated" or indexed))
+    return tuple(f for f in FAMILIES if f not in RARE
+                 and (f != "neginf" or defined) and (f != "repeated" or indexed))

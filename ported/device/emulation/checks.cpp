@@ -10,6 +10,10 @@
 // lanes their __syncwarps (the clock, joined as vector clocks: Mattern, 1989), so a stamp of both
 // says what came before.
 // Shuffles and votes order no memory (CUDA C++ Programming Guide, warp shuffle functions).
+//
+// An asynchronous copy reads its source and writes its target at any moment up to its own thread's
+// wait (PTX ISA, cp.async): until then nobody may touch the target, that thread included, and
+// nobody change the source. What is never waited for is on its way until the block has ended.
 #include "memory.h"
 #include <algorithm>
 #include <cstring>
@@ -112,16 +116,33 @@ void written(Memory& memory, uint8_t* at, size_t bytes, Access access, void* pla
     if (memory.cells) order(memory, at, bytes, access, place, silent);
 }
 
+// A write of a byte to which a copy is on its way: whose, and asked for where.
+[[noreturn]] void under_way(const Memory& memory, uint8_t* at, void* place) {
+    for (unsigned i = 0; i < block_threads; i++)
+        for (const Copy& copy : threads[i].copies) {
+            auto* to = static_cast<uint8_t*>(copy.to);
+            if (at < to || at >= to + copy.bytes) continue;
+            void* other = copy.place;
+            fault_against("race", place, block_number, i, &other, 1,
+                          "write of byte %td of %s at {at}: the asynchronous copy to it of {other} "
+                          "is on its way, since its thread has not waited for it",
+                          at - memory.begin, memory.name.c_str());
+        }
+    std::abort();  // bytes are marked together with the copy's being listed
+}
+
 void look_inside(Memory& memory, uint8_t* at, size_t bytes, Access access, void* place) {
     if (!memory.filled) return;
     for (size_t i = 0; i < bytes; i++) {
         uint8_t found = memory.filled[at - memory.begin + i];
+        if (found == on_its_way && access == Access::write && memory.cells)
+            under_way(memory, at + i, place);
         if (found == full || (access == Access::write && found != gap)) continue;
         if (found == gap) out_of_bounds(at + i, bytes, access, place);
         char text[300];
         std::snprintf(text, sizeof text, found == on_its_way
                       ? "%s of byte %td of %s at {at}: an asynchronous copy to it is on its way, "
-                        "and this thread has not waited for it"
+                        "and its thread has not waited for it"
                       : "%s of byte %td of %s at {at}, which nobody has written",
                       verb(access), at - memory.begin + i, memory.name.c_str());
         fault_at("uninitialised", place, text);
@@ -218,13 +239,20 @@ void touch(const volatile void* where, size_t bytes, Access access, void* place)
 // The copy writes at any moment between its start and its wait; only the wait makes it readable.
 void landing(const Copy& copy, bool arrived) {
     if (!request.checks) return;
-    access_memory(static_cast<uint8_t*>(copy.to), copy.bytes, Access::write, copy.place, true);
-    doubtful.at = nullptr;
-    Memory* memory = find(static_cast<uint8_t*>(copy.to));
+    auto* to = static_cast<uint8_t*>(copy.to);
+    if (!arrived) {
+        access_memory(to, copy.bytes, Access::write, copy.place, true);
+        doubtful.at = nullptr;
+    } else if (request.checks > 1 && copy.given) {
+        touch(copy.from, copy.given, Access::read, copy.place);  // perhaps only now
+        if (std::memcmp(copy.from, copy.held, copy.given))
+            fault_at("race", copy.place, "the asynchronous copy of {at}: what it reads was changed "
+                     "while it was on its way");
+    }
+    Memory* memory = find(to);
     if (!memory) return;
-    written(*memory, static_cast<uint8_t*>(copy.to), copy.bytes, Access::write, copy.place, false);
-    if (!arrived) fill(*memory, static_cast<uint8_t*>(copy.to), copy.bytes, on_its_way);
+    written(*memory, to, copy.bytes, Access::write, copy.place, false);
+    if (!arrived) fill(*memory, to, copy.bytes, on_its_way);
 }
 
 }  // namespace emulated
-

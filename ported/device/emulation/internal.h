@@ -30,6 +30,7 @@ struct Copy {  // an asynchronous copy on its way
     unsigned bytes, given;
     int group;
     void* place;
+    unsigned char held[16];  // what stood at `from` when it was asked for
 };
 
 struct Thread : Self {

@@ -233,12 +233,13 @@ void multiply(float* d, const unsigned* a, const unsigned* b) {
 // ---- asynchronous copies: they land when waited for, and not before
 void copy_async(void* to, const void* from, unsigned bytes, unsigned given) {
     Thread& me = self();
-    Copy copy{to, from, bytes, given, me.copy_group, __builtin_return_address(0)};
+    Copy copy{to, from, bytes, given, me.copy_group, __builtin_return_address(0), {}};
     if (reinterpret_cast<size_t>(to) % bytes || (given && reinterpret_cast<size_t>(from) % bytes))
         fault("misaligned", "cp.async of %u bytes between addresses that are no multiples of it",
               bytes);
     if (given) touch(from, given, Access::read, copy.place);
     landing(copy, false);
+    std::memcpy(copy.held, from, given);
     std::memset(to, 0xff, bytes);  // NaN, until it has landed
     me.copies.push_back(copy);
 }
