@@ -11,6 +11,8 @@ from ported import device as devices
 from ported import evidence
 from ported.precision import PRECISIONS
 
+EVIDENT = ("fast", "deep")  # tiers whose proofs are evidence
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m checks.prove", description=__doc__)
@@ -22,7 +24,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=list(PRECISIONS),
                         help="one precision; otherwise every one that a version's dtypes allow")
     parser.add_argument("--tier", default="fast", choices=list(TIERS),
-                        help="fast; deep: more of it; seeds: drawn cases alone, for many --seeds")
+                        help="fast; deep: more of it and more checks; more: these checks alone; "
+                             "seeds: drawn cases alone, for many --seeds")
     parser.add_argument("--seed", type=int, default=0, help="of every random number")
     parser.add_argument("--seeds", type=int, default=1, help="so many seeds in a row, from --seed")
     parser.add_argument("--spread", action="store_true",
@@ -124,7 +127,7 @@ def _prove(worker: Worker, name: str, device, options, seed: int) -> dict:
         print(report.line(label, proof), flush=True)
     else:
         print(report.faults(name, device.name, proof), flush=True)
-    if options.case is None and options.tier != "seeds" and proof["verdict"] != "not applicable":
+    if options.case is None and options.tier in EVIDENT and proof["verdict"] != "not applicable":
         if proof["verdict"] == "proved" and not proof["checks"]["gate"]["examples"]:
             raise SystemExit(f"{name}: nothing was checked")
         evidence.write(version, contract, device.evidence, proof, committed=options.write)

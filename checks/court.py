@@ -6,67 +6,31 @@ kept in the user's cache, addressed by everything that it depends on, so that a 
 repeated only where something changed: the patched file, the original, or the prover.
 """
 
-import ast
 import hashlib
 import json
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 
-from checks import mutants, refusals, witness
+from checks import more_checks, mutants, refusals, witness
+from checks.court_keys import guards_code, prover
 from checks.mutants import Mutant, NotApplied
 from checks.prove import CHECKS, CUDA_CHECKS
 from checks.trial import ANY
 from checks.worker import Worker
 from ported import contract as contracts
 from ported import source
-from ported.contract import ROOT, without_prose
+from ported.contract import ROOT
 from ported.device import cpu
 from ported.precision import PRECISIONS
 from ported.source import SourceError
 
 STATES = ("survived", "crashed", "timed-out", "error", "not-applied", "not-compiled",
           "refused without a witness", "equivalent", "killed-by", "not run here")
-TIMEOUT = 240.0  # seconds for a proof by all checks; the fast tier is to take 30
-ALL = {**CHECKS, **CUDA_CHECKS}
-NOT_THE_PROVER = ("checks/command.py", "checks/witness.py")  # imported by it for other jobs
-
-
-def imported(root: Path, first: Iterable[str], apart: tuple[str, ...] = ()) -> list[str]:
-    """Python files under `root` that `first` import, directly or not, late imports included."""
-    found, todo = set(), list(first)
-    while todo:
-        name = todo.pop()
-        if name in found or name in apart or not (root / name).is_file():
-            continue
-        found.add(name)
-        for node in ast.walk(ast.parse((root / name).read_text())):
-            if isinstance(node, ast.Import):
-                words = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                words = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
-            else:
-                continue
-            places = [word.replace(".", "/") for word in words]
-            todo += [f"{p}{end}" for p in places for end in (".py", "/__init__.py")]
-    return sorted(found)
-
-
-@cache
-def prover(root: Path, operation: str) -> str:
-    """A digest of what a proof of an operation is made of: the code that the prover's process
-    imports, comments apart, the devices, the operation's meaning."""
-    digest = hashlib.sha256(json.dumps(ALL).encode())
-    devices = [f"ported/device/{name}.py" for name in ("cpu", "emulated", "cuda")]
-    own = [f"reference/{kind}/{operation}.py" for kind in ("explicit", "stock")]
-    for name in imported(root, ("checks/worker.py", *devices, *own), NOT_THE_PROVER):
-        digest.update(ast.unparse(without_prose(ast.parse((root / name).read_text()))).encode())
-    for path in sorted((root / "ported" / "device" / "emulation").rglob("*.[ch]*")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:24]
+TIMEOUT = {"fast": 240.0, "more": 480.0, "deep": 1200.0}  # seconds; the fast tier is to take 30
+ALL = {**CHECKS, **CUDA_CHECKS, **dict.fromkeys(more_checks.BY_NAME, 1)}
 
 
 class Store:
@@ -102,7 +66,7 @@ def row_of(mutant: Mutant, dtype: str = "") -> dict:
     return {"name": mutant.label, "family": mutant.family, "bug": mutant.bug, "kind": mutant.kind,
             "file": mutant.file, "operation": mutant.operation, "direction": mutant.direction,
             "device": mutant.place, "dtype": dtype, "why": mutant.why, "state": "", "by": [],
-            "first": "", "witness": "", "seconds": 0.0, "ran": {}}
+            "tier": "fast", "first": "", "witness": "", "seconds": 0.0, "ran": {}}
 
 
 class Court:
@@ -187,13 +151,29 @@ class Court:
             row |= {"witness": seen["line"], "total": round(found["seconds"] + seen["seconds"], 1)}
             if seen["error"]:
                 return row | found | {"state": "error", "first": f"witness: {seen['error']}"}
-        return row | found | verdict(found, row["witness"], mutant.kind)
+        row |= found | verdict(found, row["witness"], mutant.kind)
+        return row | self._deeper(job, digests, row) if row["state"] == "survived" else row
+
+    def _deeper(self, job: dict, digests: list[str], row: dict) -> dict:
+        """What the deep tier says of a mutant that the fast one accepts: the checks that it has
+        besides, and where they accept it, too, all of it until something refuses."""
+        ran, seconds = dict(row["ran"]), row["total"]
+        for tier, more in (("more", {}), ("deep", {"target": ANY})):
+            found = self._proof({**job, "tier": tier, **more}, digests)
+            seconds += found["seconds"]
+            if tier == "more":
+                ran |= {name: s for name, s in found["ran"].items() if name in more_checks.BY_NAME}
+            said = verdict(found, row["witness"], row["kind"])
+            if said["state"] != "survived":
+                break
+        return {**said, "tier": "deep", "stopped": tier == "deep", "ran": ran,
+                "total": round(seconds, 1)}
 
     def _proof(self, job: dict, digests: list[str]) -> dict:
-        """What all checks say, in short. Where a crash ended the proof, `again` says which check
-        refused the kernel before it, if one did."""
+        """What all checks of the job's tier say, in short. Where a crash ended the proof, `again`
+        says which check refused the kernel before it, if one did."""
         kept = self.store.path("proof", digests[1], job["device"], job["dtype"],
-                               prover(self.clean_tree, job["operation"]))
+                               prover(self.clean_tree, job["operation"], job.get("tier", "")))
         found = self.store.get(kept)
         if found is None:
             found = self._summary(self.prove(job))
@@ -223,7 +203,7 @@ class Court:
     def prove(self, job: dict, **more) -> dict:
         """The proof of a file by all checks, with the seconds of each."""
         return self.dirty.prove({**job, "shrink": False, "timed": True, **more},
-                                witness.patient(TIMEOUT))
+                                witness.patient(TIMEOUT.get(job.get("tier"), TIMEOUT["fast"])))
 
     def _plain(self, text: str) -> str:
         """A message without this machine's folders."""
@@ -327,16 +307,3 @@ def verdict(found: Mapping, seen: str, kind: str) -> dict:
     else:
         state = "survived" if seen else "equivalent"
     return {"state": state, "by": by, "first": first}
-
-
-@cache
-def guards_code(root: Path = ROOT) -> str:
-    """A digest of all Python of the checkout's own, on which guards depend."""
-    digest = hashlib.sha256()
-    for place in ("checks", "ported", "reference"):
-        for path in sorted((root / place).rglob("*.py")):
-            if not path.name.startswith(("mutants", "matrix", "court", "kill_page")):
-                digest.update(path.read_bytes())
-    for name in ("train.py", "compare.py"):
-        digest.update((root / name).read_bytes())
-    return digest.hexdigest()[:24]

@@ -280,10 +280,10 @@ class _Trials:
                     _spine(subject, self.shapes, self.tier, self.seed, families, not number)
                 if self.tier.spine and number == 0 and self.ledger.examples["gate"]:
                     laws.self_tests(subject, self.shapes, self.seed)
-                if self.tier.more and number == 0 and self.ledger.examples["gate"]:
-                    more_checks.examine(subject, self.shapes, self.seed)
                 _drawn(subject, self.shapes, self.tier.others if number else self.tier.drawn,
                        self.seed, families)
+                if self.tier.more and number == 0 and self.ledger.examples["gate"]:
+                    more_checks.examine(subject, self.shapes, self.seed)
         if self.version.language == "py":
             self._algorithms()
 

@@ -25,7 +25,8 @@ BATCH = ("N", "B", "S")
 class Tier:
     """Cases drawn by hypothesis for the first configuration and for the others, and the shapes of
     the spine at which memory and laws are examined. Without `spine` nothing but drawn cases is run:
-    many seeds of that show whether an honest version is ever accused.
+    many seeds of that show whether an honest version is ever accused; and `more` checks, to see
+    what they add to the fast tier.
 
     `offsets`: pointers are shifted by up to so many elements; `repeats`, `many`: launches in a row
     with and without a look; `cost`: of the largest launch, None for no limit; `every`: whether
@@ -48,11 +49,12 @@ class Tier:
 
 
 TIERS = {"fast": Tier(30, 8), "deep": Tier(400, 100, tuple(SPINE), tuple(SPINE), more=True),
-         "seeds": Tier(3, 1, spine=False)}
+         "more": Tier(1, 1, spine=False, more=True), "seeds": Tier(3, 1, spine=False)}
 EMULATED = {
     "fast": Tier(10, 3, (HOME, "even", "over"), (HOME,), offsets=9, repeats=2, many=8, cost=1 << 20,
                  every=False),
     "deep": Tier(100, 30, tuple(SPINE), tuple(SPINE), repeats=4, many=20, cost=1 << 24, more=True),
+    "more": Tier(1, 1, spine=False, cost=1 << 24, more=True),
     "seeds": Tier(3, 1, spine=False, cost=1 << 20)}
 
 
