@@ -16,6 +16,7 @@ Algorithms", 2nd ed., section 3.1.
 
 from functools import cache
 
+import numpy as np
 import torch
 
 from checks import accumulation
@@ -26,6 +27,7 @@ TINY = 2.0**-149  # the smallest denormal: gradual underflow is honest, flushing
 FLUSHED = 2.0**-126  # except in exp, whose vector forms stop at the smallest normal number
 TF32 = 2.0**-11  # unit round-off; registers that hold a TF32 are read without their last 13 bits,
 # so that what was not rounded before is cut off: up to 2^-10, and always toward zero
+LOOKED_AT = 128  # numbers of a step, to see whether they are few
 LARGEST = 3.4028235677973366e38  # from here on (largest float32 + half an ulp) the result is Inf
 DOUBT = 2.0**-52  # float64's own rounding: a truth of 0 that comes of cancellation may not be 0
 
@@ -205,12 +207,19 @@ def _pool(size: int, weight: float) -> torch.Tensor:
     return flat.mul_(weight * UNIT).add_(1.0) if weight else flat
 
 
+def _few(result: torch.Tensor) -> bool:
+    """Whether most of a step's numbers, as float32 holds them, occur more than once."""
+    some = result.detach().reshape(-1)[::max(result.numel() // LOOKED_AT, 1)].float().numpy()
+    return some.size >= LOOKED_AT // 2 and np.unique(some).size < some.size // 2
+
+
 class Sample(Mode):
     """Computes in float64 with a random error of float32's size after every step.
 
     `model` is a Propagate over the same function and inputs. `alike`: equal numbers of one step get
-    equal errors, as they do in truth; it matters where most numbers are equal. `narrow`: no errors,
-    but what leaves float32's range becomes Inf.
+    equal errors, as they do in truth. It matters where many are equal, so a step whose float32
+    numbers are few gets them in any case. `narrow`: no errors, but what leaves float32's range
+    becomes Inf.
     """
 
     def __init__(self, model: Propagate, seed: int, narrow: bool = False, alike: bool = False):
@@ -225,7 +234,7 @@ class Sample(Mode):
     def _errors(self, result, weight=0.0):
         size = result.numel()
         pool = _pool(max(1 << 18, 1 << (2 * size).bit_length()), weight)
-        if self.alike:
+        if self.alike or _few(result):
             odd = 2 * int(torch.randint(1 << 40, (), generator=self.random)) + 1
             bits = result.float().contiguous().view(torch.int32).long()
             return pool[(bits * odd >> 20) & (len(pool) - 1)]
