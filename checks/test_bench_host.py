@@ -140,6 +140,20 @@ def test_a_known_time_is_found():
         assert min(samples[name]) <= 2 * seconds, "a machine so busy that nothing can be timed"
 
 
+def test_a_launch_that_fails_is_no_time():
+    def fails():
+        raise RuntimeError("refused")
+    with pytest.raises(RuntimeError, match="refused"):
+        bench.interleave({"a": [waited(1e-4)], "b": [fails]}, rounds=1)
+
+
+def test_an_old_result_does_not_stand_where_a_new_one_is_due():
+    of = contract.of("gelu_forward")
+    arrays = {"inp": np.zeros((2, 3), np.float32), "out": np.ones((2, 3), np.float32)}
+    bench_host.fill(of, arrays, {"inp": np.full((2, 3), 5, np.float32), "N": 2, "C": 3})
+    assert np.isnan(arrays["out"]).all() and (arrays["inp"] == 5).all()
+
+
 def test_every_call_of_a_rotation_is_made_and_counted():
     made = []
     calls = [lambda k=k: made.append(k) or waited(1e-4)() for k in range(4)]
