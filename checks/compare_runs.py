@@ -60,8 +60,8 @@ class Ported:
     def __init__(self, config: Config, first: Mapping[str, np.ndarray],
                  kernels: Mapping[str, Version], say: Say):
         self.begun = start.begin(config, {})
-        self.program = start.program_of(config, self.begun.size)
         device = start.open_device(self.begun)
+        self.program, _ = start.program_for(self.begun, device)
         self.executor = Executor(self.program, device, self._choices(device, kernels, say),
                                  plain=config.plain)
         self.held = start.tensors(self.executor)
