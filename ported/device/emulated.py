@@ -31,7 +31,8 @@ from ported.source import DTYPES, Version
 
 FLAVOURS = ("fast", "addresses", "races")
 SCHEDULES = ("fifo", "reverse", "random", "warps")
-VALUES = {"multiprocessors": 4, "shared_limit": 232448}  # an H200's, but for its 132 processors
+SHARED_LIMIT = 232448  # an H200's
+PROCESSORS = 4  # an H200 has 132
 
 
 class Request(ctypes.Structure):
@@ -116,8 +117,10 @@ class Emulated(Cpu):
     name = "emulated"
     language = "cu"
 
-    def __init__(self, precision: str, flavour: str, schedule: str, seed: int, limit: float):
+    def __init__(self, precision: str, flavour: str, schedule: str, seed: int, limit: float,
+                 multiprocessors: int = PROCESSORS):
         super().__init__(threads=1)
+        self.multiprocessors = multiprocessors
         self.precision = precisions.of(precision)
         self.flavour, self.schedule, self.seed, self.limit = flavour, schedule, seed, limit
         self.evidence = f"emulated/{precision}"
@@ -125,7 +128,7 @@ class Emulated(Cpu):
     @property
     def values(self) -> dict[str, int]:
         """What directives may name besides axes and parameters."""
-        return dict(VALUES)
+        return {"multiprocessors": self.multiprocessors, "shared_limit": SHARED_LIMIT}
 
     @property
     def identity(self) -> dict[str, str]:
@@ -180,17 +183,19 @@ class Emulated(Cpu):
 
 
 def open(precision: str = "float32", flavour: str = "fast",  # noqa: A001
-         schedule: str | None = None, seed: int = 0, limit: float = 60.0) -> Emulated:
+         schedule: str | None = None, seed: int = 0, limit: float = 60.0,
+         multiprocessors: int = PROCESSORS) -> Emulated:
     """The emulated device; DeviceError where there is no compiler or no CUDA headers.
 
-    `limit`: seconds of processor time after which a launch counts as hanging."""
+    `limit`: seconds of processor time after which a launch counts as hanging; `multiprocessors`:
+    how many it says that it has, which versions make their grids of."""
     for what, found, known in (("flavour", flavour, FLAVOURS),
                                ("schedule", schedule or "fifo", SCHEDULES)):
         if found not in known:
             raise DeviceError(f"no {what} '{found}'; known: {', '.join(known)}")
     build.compiler()
     cuda_code.include_directory()
-    return Emulated(precision, flavour, schedule or "fifo", seed, limit)
+    return Emulated(precision, flavour, schedule or "fifo", seed, limit, multiprocessors)
 
 
 __all__ = ["FLAVOURS", "SCHEDULES", "Emulated", "EmulationFault", "open"]
