@@ -8,6 +8,8 @@ code stand the facts that no test of results shows surely:
                        compare-and-swap, since their order is nobody's
     tensor cores       none in float32; TF32 where `products tf32` says so; sums in float32 always
     narrow arithmetic  none: bfloat16 is for memory and for factors of products
+    tanh               in float32 not the hardware's, whose error is 2^-11 (PTX ISA, tanh.approx);
+                       tanhf is made of other instructions
     local memory       none (registers that ran out, arrays indexed at run time), or what the
                        directive `spills N` allows, in instructions
     registers          no more than a multiprocessor has for the block
@@ -86,6 +88,8 @@ def faults(version, precision, counts: Counter) -> list[str]:
     refuse("tensor cores that do not sum in float32",
            lambda word: _TENSOR.match(word) and ".F32" not in word)
     refuse("arithmetic in bfloat16", _NARROW.match)
+    if precision.dtypes["F"] == "float32":
+        refuse("a tanh that is good to 2^-11, in float32", lambda word: word == "MUFU.TANH")
     local = sum(n for word, n in counts.items() if word.startswith(("LDL", "STL")))
     if local > spills(version):
         found.append(f"local memory: found {local} loads and stores, expected at most "

@@ -158,6 +158,10 @@ ATOMICS = {"REDG.E.ADD.F32.FTZ.RN.STRONG.GPU": 1}
     ("deterministic", {"HMMA.16816.F16": 8}, "bfloat16", "", "bfloat16 does not allow"),
     ("deterministic", {"HFMA2.BF16_V2": 1}, "bfloat16", "", "arithmetic in bfloat16"),
     ("deterministic", {"HFMA2.MMA": 1}, "bfloat16", "", ""),
+    ("deterministic", {"MUFU.TANH": 1}, "float32", "", "good to 2^-11"),
+    ("deterministic", {"MUFU.TANH": 1}, "tf32", "", "good to 2^-11"),
+    ("deterministic", {"MUFU.TANH": 1}, "bfloat16", "", ""),
+    ("deterministic", {"MUFU.EX2": 1, "MUFU.RCP": 1}, "float32", "", ""),
     ("deterministic", {"STL.64": 3, "LDL": 3}, "float32", "", "found 6 loads and stores"),
     ("deterministic\n//@ spills 6", {"STL.64": 3, "LDL": 3}, "float32", "", ""),
 ])
