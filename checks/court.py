@@ -173,6 +173,7 @@ class Court:
         """What all checks of the job's tier say, in short. Where a crash ended the proof, `again`
         says which check refused the kernel before it, if one did."""
         kept = self.store.path("proof", digests[1], job["device"], job["dtype"],
+                               *([job["tier"]] if "tier" in job else []),
                                prover(self.clean_tree, job["operation"], job.get("tier", "")))
         found = self.store.get(kept)
         if found is None:
@@ -298,8 +299,8 @@ def verdict(found: Mapping, seen: str, kind: str) -> dict:
             said, by = "refused", [found["during"] or "launch"]
         else:
             return {"state": said, "by": []}
-    if said == "not applicable":
-        return {"state": "error"}
+    if said in ("error", "not applicable"):
+        return {"state": "error", "by": [], "first": first}
     if by and (seen or kind == "reject"):
         state = "killed-by"
     elif by:
