@@ -117,8 +117,8 @@ def _examine(subject: Subject, case: Case, memory: bool, law: bool) -> None:
 
 
 def _spine(subject: Subject, shapes: Shapes, tier: Tier, seed: int, families, first: bool) -> None:
-    spine, trivial = shapes.spine(), None
-    for case in shapes.cases(seed, families if first or tier.every else ()):
+    spine, trivial = shapes.spine(tier.more), None
+    for case in shapes.cases(seed, families if first or tier.every else (), tier.more):
         if not _within(subject, case):
             continue
         name = next(n for n, sizes in spine.items() if sizes == case.sizes)

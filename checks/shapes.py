@@ -61,6 +61,9 @@ SPINE = {
     "rows": {"B": 1, "T": 1031, "N": 65539, "C": 2, "O": 2, "H": 1, "D": 2, "V": 2, "Vp": 2,
              "Tmax": 1031, "S": 1031, "E": 1021, "": 2},
 }
+# Of the deep tier alone: long sums over many rows, of which parts are then cut out.
+MORE = {"cut": {"B": 5, "T": 3, "N": 67, "C": 516, "O": 21, "H": 3, "D": 172, "V": 514, "Vp": 516,
+                "Tmax": 5, "S": 37, "E": 516, "": 3}}
 EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 47, 48, 63, 64, 65, 67, 96, 127,
          128, 129, 192, 255, 256, 257)
 INDEXED = ("deep", "spread", "flat", "rows")  # where an index of 16 bits ends
@@ -108,10 +111,11 @@ class Shapes:
                 if holds(size) and (axis not in self.version.static or size in some)]
         return pool or [size for size in range(limit, 4097) if holds(size)][:8]
 
-    def spine(self) -> dict[str, dict[str, int]]:
-        """The fixed shapes by name, each moved to where the version applies."""
+    def spine(self, more: bool = False) -> dict[str, dict[str, int]]:
+        """The fixed shapes by name, each moved to where the version applies. `more`: those of the
+        deep tier too."""
         found: dict[str, dict[str, int]] = {}
-        for name, wanted in SPINE.items():
+        for name, wanted in {**SPINE, **(MORE if more else {})}.items():
             sizes = {axis: wanted.get(axis, wanted[""]) for axis in self.axes}
             sizes |= {axis: min(_compiled(axis), key=lambda n, want=sizes[axis]: (abs(n - want), n))
                       for axis in self.axes if axis in self.version.static}
@@ -136,13 +140,13 @@ class Shapes:
         ordered = tuple((axis, sizes[axis]) for axis in self.axes)
         return Case(self.contract.name, ordered, seed, family, self.precision)
 
-    def cases(self, seed: int, families: tuple[str, ...]) -> Iterator[Case]:
+    def cases(self, seed: int, families: tuple[str, ...], more: bool = False) -> Iterator[Case]:
         """Every shape of the spine with plain numbers, then every family at one of them. Where
         sums are longest, numbers of one size: a first rung may add them one after another."""
-        spine = self.spine()
+        spine = self.spine(more)
         for number, (name, sizes) in enumerate(spine.items()):
             yield self._case(sizes, seed + number, "unit" if name in INDEXED else "randn")
-        rows = [s for n, s in spine.items() if n not in SLOW] or [*spine.values()]
+        rows = [s for n, s in spine.items() if n not in (*SLOW, *MORE)] or [*spine.values()]
         for number, family in enumerate(f for f in families if f != "randn" and rows):
             yield self._case(rows[(seed + number) % len(rows)], seed + number, family)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from checks.cases import BELOW
-from checks.shapes import HOME, SPINE
+from checks.shapes import HOME, MORE, SPINE
 from ported import expressions
 from ported.source import Version
 
@@ -48,12 +48,13 @@ class Tier:
     more: bool = False
 
 
-TIERS = {"fast": Tier(30, 8), "deep": Tier(400, 100, tuple(SPINE), tuple(SPINE), more=True),
+ALL = (*SPINE, *MORE)
+TIERS = {"fast": Tier(30, 8), "deep": Tier(400, 100, ALL, ALL, more=True),
          "more": Tier(1, 1, spine=False, more=True), "seeds": Tier(3, 1, spine=False)}
 EMULATED = {
     "fast": Tier(10, 3, (HOME, "even", "over"), (HOME,), offsets=9, repeats=2, many=8, cost=1 << 20,
                  every=False),
-    "deep": Tier(100, 30, tuple(SPINE), tuple(SPINE), repeats=4, many=20, cost=1 << 24, more=True),
+    "deep": Tier(100, 30, ALL, ALL, repeats=4, many=20, cost=1 << 24, more=True),
     "more": Tier(1, 1, spine=False, cost=1 << 24, more=True),
     "seeds": Tier(3, 1, spine=False, cost=1 << 20)}
 
