@@ -56,6 +56,12 @@ CHECKS = {
     SET_UP: ("float64 truth, compiling, and the first launch of each case", "no check"),
     "artifact": ("what the compiled code says, against the claims",
                  "sees the code that a GPU would run, which nothing else here does"),
+    "processors": ("the gate on devices of 1, 37 and 132 multiprocessors",
+                   "loops over blocks' parts turn once on the emulated device's own 4"),
+    "pipelines": ("gate, schedules and races where loads run several stages ahead",
+                  "the one place where rooms of asynchronous copies are used again"),
+    "draws": ("random rounding: steps, seeds and neighbours share no bits",
+              "the one check that holds launches of other steps and seeds together"),
 }
 
 # What is no kernel is judged by tests of the suite and by compare.py (guards.py).

@@ -23,7 +23,7 @@ RACES = ("fifo", "warps")  # schedules: nobody overtakes, one warp far ahead
 
 def pipelines(subject: Subject, shapes: Shapes, seed: int) -> None:
     """The gate, other orders of threads, and every access ordered against the others'."""
-    for case in cases_of(subject, shapes, seed, [_compiled(subject.version, s) for s in SHAPES]):
+    for case in cases_of(subject, shapes, seed, for_version(subject.version)):
         if not subject.affords(case.sizes):
             subject.ledger.not_run[f"{NAME}: shapes that cost more than {subject.tier.cost}"] += 1
             continue
@@ -33,9 +33,10 @@ def pipelines(subject: Subject, shapes: Shapes, seed: int) -> None:
             continue
 
 
-def _compiled(version, sizes: dict[str, int]) -> dict[str, int]:
-    """Sizes of an axis that is compiled in are among those of the spine (shapes.py)."""
-    return {**sizes, **({"C": 128} if "C" in version.static and sizes["C"] == 192 else {})}
+def for_version(version) -> list[dict[str, int]]:
+    """The shapes. An axis that is compiled in takes its sizes from the spine's (shapes.py)."""
+    moved = {"C": 128} if "C" in version.static else {}
+    return [{**sizes, **(moved if sizes["C"] == 192 else {})} for sizes in SHAPES]
 
 
 def _at(trial: Trial) -> None:

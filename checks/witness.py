@@ -314,7 +314,8 @@ def _first_difference(right: Mapping, wrong: Mapping) -> str:
 @cache
 def code() -> str:
     """A digest of what decides on witnesses, for who keeps results."""
-    names = ("witness", "witness_plan", "fences", "cases", "launch", "shapes", "tiers")
+    names = ("witness", "witness_plan", "fences", "cases", "launch", "shapes", "tiers",
+             "pipelines", "processors")
     here = Path(__file__).resolve().parent
     return hashlib.sha256(b"".join((here / f"{n}.py").read_bytes() for n in names)).hexdigest()[:16]
 

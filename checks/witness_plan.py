@@ -2,7 +2,8 @@
 
 Shapes of the spine and drawn ones, families of values, what stands in outputs and around buffers,
 starts of sums, repeated calls, shifted pointers, launch configurations, numbers of threads, other
-schedules and the sanitizing flavours: a few of each in turn, so that most differences show early.
+schedules, the sanitizing flavours and other numbers of multiprocessors: a few of each in turn, so
+that most differences show early.
 """
 
 import itertools
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from checks import tiers
+from checks import pipelines, processors, tiers
 from checks.cases import DOMAINS, Case
 from checks.shapes import EDGES, HOME, Shapes, families_of
 from ported.contract import Contract
@@ -86,7 +87,7 @@ class Plan:
                                                                 "guard": "random"})]
         sources = [self._shapes(), self._memory(), self._values(), self._planted(),
                    self._scaled(),
-                   self._configurations(), self._elsewhere(), self._drawn()]
+                   self._configurations(), self._elsewhere(), self._ahead(), self._drawn()]
         for group in itertools.zip_longest(*(iter(list(s)) for s in sources)):
             made += [run for run in group if run is not None]
         made = [run for run in made if self._cost(run) <= self.limit]
@@ -180,6 +181,24 @@ class Plan:
                 if how.get("flavour") == "addresses":
                     for shift in (-1, *(t.name for t in self.contract.tensors)):
                         yield replace(base, device=how, shift=shift)
+
+    def _ahead(self) -> Iterator[Run]:
+        """Emulated: loops of many stages, in other orders and under a closer look, and grids of
+        other numbers of multiprocessors."""
+        if self.device.name != "emulated":
+            return
+        hows = [{"flavour": "races", "schedule": "fifo"}, {"schedule": "warps", "seed": 1}]
+        plans = [(pipelines.for_version(self.versions[0]), hows)]
+        if any(processors.asks(version) for version in self.versions):
+            counts = [{"multiprocessors": count} for count in processors.COUNTS]
+            plans.append((processors.SHAPES, counts))
+        for number, (places, hows) in enumerate(plans):
+            for wanted in places:
+                sizes = {axis: wanted.get(axis, 2) for axis in self.shapes.axes}
+                if self.shapes.allowed(sizes):
+                    base = Run(self.case(sizes, 5 + number), self.choices[0])
+                    yield base
+                    yield from (replace(base, device=how) for how in hows)
 
     def _drawn(self) -> Iterator[Run]:
         random = np.random.default_rng(4)
