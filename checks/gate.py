@@ -9,7 +9,7 @@ element by element (rounding.py says how). `judge` holds a result against it:
 3. against stock: the error's RMSE, over the whole tensor, its worst row, column and 64 x 64 tile,
    is at most twice that of PyTorch's own float32 result, or what chance makes of twice;
 4. bias: errors average out as round-to-nearest makes them;
-5. `self_test`: wrong results, made from the case itself, are refused (decoys.py).
+5. self-test: wrong results, made from the case itself, are refused (decoys.py).
 
 Of an output that its contract rounds at random both neighbours are honest: 2 grants u twice, 3 has
 no stock to hold it to, and 4 is what chance makes of such rounding (at_random.py). Every comparison
@@ -54,7 +54,8 @@ class Habit:
 
     `logs`: standard deviation of the log of each figure of `_figures` from sample to sample;
     infinite where most numbers are equal, since luck then decides whether float32 rounds at all.
-    `bias`: root mean square over samples, plain float32 among them, of each figure of `_biases`.
+    `bias`: root mean square over samples, plain float32 among them, of each figure of `_biases`;
+    infinite for float32 where most numbers are equal: an order of sums then errs one way for all.
     """
 
     logs: np.ndarray
@@ -177,7 +178,8 @@ def _habit(one: measuring.Measured, unit: float) -> Habit:
         flat = [array.reshape(-1)[pick] for array in (value, scale, *errors)]
         biases = np.array([_biases(e, flat[0], flat[1], unit)[0] for e in flat[2:]])
     logs = np.full(4, np.inf) if one.alike else np.std(figures, 0)
-    return Habit(logs, np.sqrt((np.nan_to_num(biases) ** 2).mean(0)))
+    lean = np.inf if one.alike and unit == UNITS["float32"] else 1.0
+    return Habit(logs, lean * np.sqrt((np.nan_to_num(biases) ** 2).mean(0) + EPSILON))
 
 
 def judge(truth: Truth, output: str, got: np.ndarray, *, start: np.ndarray | None = None,
@@ -337,12 +339,6 @@ def _luck(output, value, scale, error, judged, dtype) -> list[Finding]:
                        f"most {limit:.2g} as rounding at random gives, over {value.size} elements")
             return [Finding("bias", output, message, float(abs(mean) / limit))]
     return []
-
-
-def self_test(contract: Contract, inputs: Mapping, truth: Truth, *, seed: int) -> dict[str, str]:
-    """Wrong results made from this case, by name: "rejected", "vacuous" or "ACCEPTED"."""
-    from checks import decoys
-    return decoys.self_test(contract, inputs, truth, seed=seed)
 
 
 if __name__ == "__main__":

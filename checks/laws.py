@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 
-from checks import cases, gate, known, reach
+from checks import cases, decoys, gate, known, reach
 from checks.cases import Case
 from checks.launch import Result
 from checks.reach import floats
@@ -216,7 +216,8 @@ def self_test(contract: Contract, case: Case) -> dict[str, str]:
     if case not in _SELF_TESTS:
         given = known.of(case, contract)
         with np.errstate(all="ignore"):
-            _SELF_TESTS[case] = gate.self_test(contract, given.inputs, given.truth, seed=case.seed)
+            _SELF_TESTS[case] = decoys.self_test(contract, given.inputs, given.truth,
+                                                 seed=case.seed)
     return _SELF_TESTS[case]
 
 

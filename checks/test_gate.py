@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from checks import cases, gate, honest, known, rounding, sampling, steps
+from checks import cases, decoys, gate, honest, known, rounding, sampling, steps
 from ported import contract as contracts
 from reference.explicit import layernorm
 
@@ -84,7 +84,7 @@ def test_every_decoy_is_refused(name):
         (shape, family) for family in ("randn", "tiny", "denormal") for shape in SHAPES)]
     for case in tried:
         found = known.of(case, contract)
-        verdicts = gate.self_test(contract, found.inputs, found.truth, seed=case.seed)
+        verdicts = decoys.self_test(contract, found.inputs, found.truth, seed=case.seed)
         assert "ACCEPTED" not in verdicts.values(), (str(case), verdicts)
         for decoy, verdict in verdicts.items():
             seen.setdefault(decoy, set()).add(verdict)
@@ -277,7 +277,7 @@ def test_large_cases_are_judged_at_edges_and_at_random():
     wrong[np.setdiff1d(np.arange(512), judged.get("N", []))[0] if "N" in judged else 5,
           np.setdiff1d(np.arange(9000), judged["Vp"])[0]] = np.nan
     assert gate.judge(truth, "logits", wrong)[0][0].check == "class"
-    assert "ACCEPTED" not in gate.self_test(contract, inputs, truth, seed=1).values()
+    assert "ACCEPTED" not in decoys.self_test(contract, inputs, truth, seed=1).values()
 
 
 def test_independent_axes_are_found_by_trying():

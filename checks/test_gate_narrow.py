@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from checks import cases, gate, honest, known, storage
+from checks import cases, decoys, gate, honest, known, storage
 from checks.test_gate import CONTRACTS, SHAPES, checks_of, truncated
 from ported import precision as precisions
 
@@ -88,6 +88,6 @@ def test_rounding_what_bfloat16_holds_excuses_nothing():
 def test_every_decoy_is_refused(name):
     for seed in range(2):
         found = known_of(name, seed)
-        verdicts = gate.self_test(CONTRACTS[name], found.inputs, found.truth, seed=seed)
+        verdicts = decoys.self_test(CONTRACTS[name], found.inputs, found.truth, seed=seed)
         assert "ACCEPTED" not in verdicts.values(), verdicts
         assert list(verdicts.values()).count("rejected") > 4
