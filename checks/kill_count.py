@@ -53,6 +53,12 @@ CHECKS = {
                  "says which order shows a race that a sanitizer names"),
     "sanitizers": ("every access inside its buffer, of written memory, ordered",
                    "names the line of the source, where others see a wrong number"),
+    "scalars": ("constants and scalars over decades, betas near one at a million steps",
+                "the one check that leaves the usual constants"),
+    "extremes": ("NaN and infinities beside the largest and smallest of other inputs",
+                 "sees units that are skipped because they are dead"),
+    "largest": ("rows near the end of float32",
+                "what lies behind a row, taken times zero, is zero times infinity there"),
     SET_UP: ("float64 truth, compiling, and the first launch of each case", "no check"),
     "artifact": ("what the compiled code says, against the claims",
                  "sees the code that a GPU would run, which nothing else here does"),
@@ -99,6 +105,11 @@ def alone(by: Iterable[str]) -> str:
     if len(by) > 1 and by <= WITH_THE_GATE:
         return "gate" if {"shapes", "values"} <= by else (by - {"gate"}).pop()
     return next(iter(by)) if len(by) == 1 else ""
+
+
+def of_tier(rows: Iterable[Mapping], tier: str) -> list[Mapping]:
+    """Those that the checks of a tier killed; what the fast tier kills, no other is asked."""
+    return [row for row in killed(rows) if row.get("tier", "fast") == tier]
 
 
 def by_check(rows: Iterable[Mapping], rejects: Iterable[Mapping] = ()) -> dict[str, dict]:

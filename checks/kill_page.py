@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from checks import kill_count
+from checks import kill_count, more_checks
 from checks.mutants import FAMILIES
 from ported.contract import ROOT
 
@@ -96,8 +96,10 @@ def figures(whole: Mapping) -> str:
     backward = sum(row["direction"] == "backward" for row in seen)
     training = sum(row["device"] == "host" and row["family"] == "training" for row in seen)
     refused = sum(row["state"] == "killed-by" for row in matrix["rejects"])
+    fast = len(kill_count.of_tier(rows, "fast"))
     text = (f"**{len(killed)} of {len(seen)}** mutants with a witness are refused "
-            f"({kill_count.share(rows):.1%}); {backward} of them are in backward kernels, "
+            f"({kill_count.share(rows):.1%}), {fast} of them by the fast tier and "
+            f"{len(killed) - fast} by the deep one; {backward} mutants are in backward kernels, "
             f"{training} in training code. Of {len(matrix['rejects'])} wrong kernels as whole "
             f"files, {refused} are refused. ")
     empty = sum(row["state"] == "refused" for row in matrix["empty"])
@@ -135,7 +137,8 @@ def _checks(matrix: Mapping) -> str:
     for name, n in found.items():
         what, reason = kill_count.CHECKS.get(name, kill_count.GUARD)
         kept = "" if n["unique"] or n["unique_rejects"] else reason or "**no reason given**"
-        rows.append((f"`{name}`", what, n["kills"], n["unique"], n["rejects"], n["unique_rejects"],
+        deep = " (deep)" if name in more_checks.BY_NAME else ""
+        rows.append((f"`{name}`{deep}", what, n["kills"], n["unique"], n["rejects"], n["unique_rejects"],
                      round(n["seconds"], 1), kept))
     rows.sort(key=lambda row: (-row[3], -row[2]))
     return _table(("check", "what it looks at", "kills", "alone", "whole files", "alone", "seconds",
@@ -203,7 +206,8 @@ def _list(rows: Iterable[Mapping]) -> str:
 
 
 def _where(row: Mapping) -> str:
-    return row["device"] if row["device"] in ("host", "cpu") else f"{row['device']} {row['dtype']}"
+    place = row["device"] if row["device"] in ("host", "cpu") else f"{row['device']} {row['dtype']}"
+    return place if row.get("tier", "fast") == "fast" else f"{place}, deep"
 
 
 def _rejects(rows: Iterable[Mapping]) -> str:
@@ -223,8 +227,9 @@ def page(whole: Mapping) -> str:
         ("Controls", _controls(whole)),
         ("What each check kills", "`alone`: no other check refuses these. `whole files`: the same "
          "of checks/rejects. Seconds are those of one core over all mutants; a check without "
-         "seconds looks on while others run. Of the trainer, compare.py is asked first, and other "
-         f"tests only where it accepts a mutant.\n\n{_checks(matrix)}"),
+         "seconds looks on while others run. Checks marked (deep) are the deep tier's own, "
+         "which tries what the fast one accepts. Of the trainer, compare.py is asked first, and "
+         f"other tests only where it accepts a mutant.\n\n{_checks(matrix)}"),
         ("By family of bugs", f"{_shares(rows, 'family', FAMILIES)}\n\n{_named(rows)}"),
         ("By operation", _shares(rows, "operation")),
         ("What needs a GPU", _cuda(whole)),
