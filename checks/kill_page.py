@@ -138,8 +138,8 @@ def _checks(matrix: Mapping) -> str:
         what, reason = kill_count.CHECKS.get(name, kill_count.GUARD)
         kept = "" if n["unique"] or n["unique_rejects"] else reason or "**no reason given**"
         deep = " (deep)" if name in more_checks.BY_NAME else ""
-        rows.append((f"`{name}`{deep}", what, n["kills"], n["unique"], n["rejects"], n["unique_rejects"],
-                     round(n["seconds"], 1), kept))
+        rows.append((f"`{name}`{deep}", what, n["kills"], n["unique"], n["rejects"],
+                     n["unique_rejects"], round(n["seconds"], 1), kept))
     rows.sort(key=lambda row: (-row[3], -row[2]))
     return _table(("check", "what it looks at", "kills", "alone", "whole files", "alone", "seconds",
                    "why it stays, where nothing falls to it alone"), rows)
