@@ -13,7 +13,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -66,11 +66,15 @@ def instruction_set() -> tuple[str, str]:
     return " ".join(word for word in NOTABLE if word in words), digest
 
 
-def compile_library(version: Version, defines: Mapping[str, int]) -> Path:
-    """The shared object of one version, from the cache or compiled now."""
+def compile_library(version: Version, defines: Mapping[str, int], more: Sequence[str] = (),
+                    besides: Sequence[Path] = ()) -> Path:
+    """The shared object of one version, from the cache or compiled now; `more` flags and C files
+    `besides` it make another one, which a check may want."""
     path, identity = compiler()
-    flags = [*FLAGS, *version.flags, *(f"-D{name}={value}" for name, value in defines.items())]
-    key = "\n".join([version.digest, *flags, identity, *instruction_set()])
+    flags = [*FLAGS, *version.flags, *(f"-D{name}={value}" for name, value in defines.items()),
+             *more]
+    texts = [file.read_text() for file in besides]
+    key = "\n".join([version.digest, *flags, identity, *instruction_set(), *texts])
     digest = hashlib.sha256(key.encode()).hexdigest()[:20]
     library = cache_directory() / "cpu" / f"{version.name}-{digest}.so"
     if library.is_file():
@@ -79,7 +83,8 @@ def compile_library(version: Version, defines: Mapping[str, int]) -> Path:
     includes = ["-I", str(version.path.parent), "-I", str(ROOT / "ported" / "c_src")]
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
         built = Path(scratch) / "kernel.so"
-        command = [path, *flags, *includes, str(version.path), "-o", str(built), "-lm"]
+        files = [str(file) for file in (version.path, *besides)]
+        command = [path, *flags, *includes, *files, "-o", str(built), "-lm"]
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:
             message = "\n".join(result.stderr.splitlines()[:20])
@@ -97,7 +102,7 @@ class CpuKernel:
         self.version = version
         self.contract = contract
         self.integers = integers
-        self._library = library
+        self.library = library
         self.scratch = {
             part.name: (version.dtype_of(part.role),
                         tuple(expressions.evaluate(axis, integers) for axis in part.axes),
@@ -114,7 +119,7 @@ class CpuKernel:
                 assert dtype in ("float32", "int32")
                 calls.append(partial(ctypes.memset, ctypes.c_void_p(addresses[name]), 0, nbytes))
         for launch in self.version.launches:
-            function = getattr(self._library, launch.function)
+            function = getattr(self.library, launch.function)
             function.restype = None
             packed = binding.arguments(self.version, launch.function, addresses, consts,
                                        self.integers)
@@ -210,10 +215,16 @@ class Cpu:
         integers = {**axes, **parameters, **self.values}
         applicable(version, contract, self, integers)
         defines = {**parameters, **{axis: axes[axis] for axis in version.static}}
-        path = compile_library(version, defines)
+        return CpuKernel(version, contract, integers, self.library(version, defines))
+
+    def library(self, version: Version, defines: Mapping[str, int]) -> ctypes.CDLL:
+        """`version` compiled with these values, loaded once."""
+        return self._loaded(compile_library(version, defines))
+
+    def _loaded(self, path: Path) -> ctypes.CDLL:
         if path not in self._libraries:
             self._libraries[path] = ctypes.CDLL(str(path))
-        return CpuKernel(version, contract, integers, self._libraries[path])
+        return self._libraries[path]
 
     def replay(self, calls):
         """One call that makes all `calls` in order."""
