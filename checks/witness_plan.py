@@ -85,9 +85,9 @@ class Plan:
             base = Run(self.case(sizes, 1), plain)
             made += [base, replace(base, starts=True, settings={"fill": "random",
                                                                 "guard": "random"})]
-        sources = [self._shapes(), self._memory(), self._values(), self._planted(),
-                   self._scaled(),
-                   self._configurations(), self._elsewhere(), self._ahead(), self._drawn()]
+        sources = [self._shapes(), self._memory(), self._large(), self._values(), self._planted(),
+                   self._scaled(), self._configurations(), self._elsewhere(), self._ahead(),
+                   self._drawn()]
         for group in itertools.zip_longest(*(iter(list(s)) for s in sources)):
             made += [run for run in group if run is not None]
         made = [run for run in made if self._cost(run) <= self.limit]
@@ -125,6 +125,17 @@ class Plan:
             if self.device.name == "cpu":
                 yield replace(base, fence="end")
                 yield replace(base, fence="start")
+
+    def _large(self) -> Iterator[Run]:
+        """Of all that, a little where rows are long or many: kernels go other ways there."""
+        for sizes in self._places("gpt2", "flat", "wide"):
+            base = Run(self.case(sizes, 1), self.choices[0])
+            yield replace(base, shift=1)
+            if self.device.name == "cpu":
+                yield replace(base, fence="end")
+            for tensor in self.contract.inputs:
+                if tensor.role != "I32":
+                    yield replace(base, plant=(tensor.name, NAN, 0.5))
 
     def _pairs(self) -> list[dict[str, str]]:
         claimed = {**self.versions[1].inplace, **self.versions[0].inplace}
