@@ -5,11 +5,12 @@ every set of axes, at its largest, the others at GPT-2's own size or at one; whe
 the sizes and the tensors fit on one device, the device has to be able to launch that.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import combinations
 
-from checks.cases import consistent
+from checks.cases import BELOW, consistent
 from checks.trial import Fault, Subject
 from ported import expressions
 from ported.binding import product
@@ -27,9 +28,17 @@ MEMORY = 141 << 30  # bytes: of an H200
 
 
 @cache
-def asked(axes: tuple[str, ...]) -> tuple[dict[str, int], ...]:
-    """The sizes of these axes, smallest sets of large ones first."""
-    found: list[dict[str, int]] = []
+def asked(axes: tuple[str, ...], needs: tuple[str, ...] = ()) -> tuple[dict[str, int], ...]:
+    """The sizes of these axes: one of them at each power of two, and at the numbers that `needs`
+    name; then sets of large ones."""
+    named = {int(number) for need in needs for number in re.findall(r"\b\d+\b", need)}
+    found: list[dict[str, int]] = [
+        {**{name: others[name] for name in axes}, axis: size,
+         **({BELOW[axis]: max(size, others[BELOW[axis]])} if BELOW.get(axis) in axes else {})}
+        for axis in axes for others in (USUAL, dict.fromkeys(USUAL, 1))
+        for size in sorted({1 << power for power in range(LARGEST[axis].bit_length())}
+                           | {number for number in named if 0 < number <= LARGEST[axis]})]
+    found = [sizes for sizes in found if consistent(sizes)]
     for count in range(1, len(axes) + 1):
         for large in combinations(axes, count):
             for others in (USUAL, dict.fromkeys(USUAL, 1)):
@@ -47,7 +56,7 @@ def faults(version, contract: Contract, device, parameters: Mapping[str, int]
            ) -> Iterator[tuple[dict[str, int], str]]:
     """Sizes, and what cannot be launched there."""
     dtypes, limit = device.precision.dtypes, device.values["shared_limit"]
-    for sizes in asked(contract.axes):
+    for sizes in asked(contract.axes, version.needs):
         integers = {**sizes, **parameters, **device.values}
         if version.unmet_needs(integers):
             continue
