@@ -35,6 +35,22 @@ CHECKS = {
                   "written, and ordered against the others' (no race).",
     "artifact": "The compiled machine code has no atomics, tensor-core modes or spilled registers "
                 "that the file does not own up to.",
+    # The deep tier's own.
+    "scalars": "Constants and scalars over decades, a million steps of the optimizer: the "
+               "comparison holds there, too.",
+    "extremes": "NaN and infinities stand where another input is largest, smallest or nearest "
+                "zero, and come through as the mathematics says.",
+    "largest": "Rows near the end of what float32 can hold.",
+    "races": "Every access of every thread of a C kernel is ordered against the others'.",
+    "late": "One thread of a team after the other comes late, in teams of up to 70; the result "
+            "stays, and nothing is written after the return.",
+    "environment": "Fewer threads than asked for, dirty heap and stack, 70 000 calls: the result "
+                   "stays, and the kernel keeps no memory, thread or file.",
+    "size": "Indices beyond 2^16, 2^24 and 2^31, and launches larger than any grid.",
+    "processors": "The same result on devices of 1, 37 and 132 multiprocessors.",
+    "pipelines": "Loops that load ahead run through more stages than they have room for, with "
+                 "every access ordered.",
+    "draws": "Random roundings of other steps, seeds and neighbours have nothing in common.",
 }
 FAMILIES = {
     "randn": "normal numbers of drawn scale", "unit": "normal numbers around 1",

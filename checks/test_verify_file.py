@@ -14,6 +14,7 @@ import pytest
 from checks import (
     bench_variants,
     explained,
+    more_checks,
     verify,
     verify_file,
     verify_page,
@@ -290,7 +291,7 @@ def test_the_signature_that_is_shown_fits(name, suffix, tmp_path):
 
 
 def test_every_check_and_family_is_explained():
-    assert set(explained.CHECKS) == set(CHECKS | CUDA_CHECKS)
+    assert set(explained.CHECKS) == {*CHECKS, *CUDA_CHECKS, *more_checks.BY_NAME}
     assert set(explained.FAMILIES) == set(FAMILIES)
 
 

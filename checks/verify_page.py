@@ -252,11 +252,11 @@ def _checks(proofs: list[Mapping]) -> str:
     if not ran:
         return ""
     rows = []
-    for k, name in enumerate(check["name"] for check in max(
-            (proof["checks"] for proof in ran), key=len)):
+    by_name = [{check["name"]: check for check in proof["checks"]} for proof in ran]
+    for name in (name for name in explained.CHECKS if any(name in known for known in by_name)):
         cells = []
-        for proof in ran:
-            check = proof["checks"][k]
+        for known in by_name:
+            check = known.get(name, {"worst": None, "refused": 0, "examples": 0})
             worst = "" if check["worst"] is None else f", {ratio(check['worst'])}"
             mark = ("&#10007;" if check["refused"] else "&#10003;" if check["examples"]
                     else "&ndash;")

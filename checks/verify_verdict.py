@@ -272,7 +272,7 @@ class Verdict:
             found.append(("every other case", "one case was asked for"))
         elif self.options.tier == "fast":
             found.append(("more shapes, numbers and orders of threads",
-                          "this was the fast tier; --tier deep runs more of all"))
+                          "this was the fast tier; --tier deep runs more of all, and more checks"))
         return [*found,
                 (f"tensors of more than {ELEMENTS:,} elements", "but for the timed shapes, if any: "
                  "an index that overflows 2^31 is not met"),
