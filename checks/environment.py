@@ -87,7 +87,7 @@ def dirt(trial: Trial, first: Result) -> None:
 def taken(library: ctypes.CDLL) -> dict[str, int]:
     """What the process has by now: bytes of the kernel's heap, pages, threads, open files."""
     here = Path("/proc/self")
-    found = {"bytes of the heap": watched.variable(library, "trivium_kept", ctypes.c_int64).value}
+    found = {"bytes of the heap": watched.kept(library)}
     if here.is_dir():
         found |= {"pages of memory": int((here / "statm").read_text().split()[0]),
                   "threads": len(os.listdir(here / "task")),

@@ -45,7 +45,9 @@ ACCESSES = ("-fsanitize=thread", "-nodefaultlibs", "-Wl,--no-as-needed", "-lgomp
 if platform.machine() in ("x86_64", "AMD64"):
     ACCESSES += ("-mno-avx512f",)
 SEVERAL = 4095  # races.c: more than one thread
+ROUND, SMALLEST = 50, 16  # calls, and bytes that malloc gives at least
 KEPT = 8  # races.c: races that are kept
+SETTINGS = ("late", "even", "most", "fill")  # variables of late.c
 
 
 class Race(ctypes.Structure):
@@ -73,10 +75,19 @@ class Kernel(cpu.CpuKernel):
 
 class Watched(cpu.Cpu):
     """`threads` are asked for. `races`: accesses are looked at, and `synchronize` raises
-    DeviceError for a race in the launch before."""
+    DeviceError for a race in the launch before. `heap`: it does for memory that the calls before
+    kept. `number`: what OMP_NUM_THREADS says; `settings`: of late.c, during a call."""
 
-    def __init__(self, threads: int, races: bool = False):
+    def __init__(self, threads: int, races: bool = False, heap: bool = False, number: int = 0,
+                 **settings: int):
         super().__init__(threads)
+        strangers = set(settings) - set(SETTINGS)
+        if strangers:
+            raise DeviceError(f"found the settings {', '.join(sorted(strangers))}; known: "
+                              f"{', '.join(SETTINGS)}")
+        self.settings, self.heap, self.number = settings, heap, number
+        self.usual = 0
+        self.kept: list[int] = []  # bytes that the kernel has of the heap, before each call
         self.flavour = "races" if races else "fast"
         self.places: dict[str, tuple[int, int, bool]] = {}
         self.abstained = self.found = ""  # of the last launch: why nothing can be said; a race
@@ -99,7 +110,7 @@ class Watched(cpu.Cpu):
 
     def around(self, library: ctypes.CDLL) -> tuple:
         """What comes before a call and after it."""
-        if self.flavour == "fast":
+        if not (self.settings or self.heap or self.number or self.flavour == "races"):
             return library.trivium_dirty, int
         return lambda: self._begin(library), lambda: self._end(library)
 
@@ -108,11 +119,30 @@ class Watched(cpu.Cpu):
         self.places = dict(places)
 
     def _begin(self, library: ctypes.CDLL) -> None:
-        if not library.race_begin():
+        races = self.flavour == "races"
+        for name, value in {**self.settings, **({"even": 1} if races else {})}.items():
+            variable(library, f"trivium_{name}").value = value
+        if self.number:
+            self.usual = library.omp_get_max_threads()
+            library.omp_set_num_threads(self.number)
+        self.kept.append(kept(library))
+        library.trivium_dirty()
+        if races and not library.race_begin():
             raise DeviceError("no memory for a record of accesses")
-        variable(library, "trivium_even").value = 1
 
     def _end(self, library: ctypes.CDLL) -> None:
+        for name in SETTINGS:
+            variable(library, f"trivium_{name}").value = -1 if name == "fill" else 0
+        if self.number:
+            library.omp_set_num_threads(self.usual)
+        if self.heap and len(self.kept) > ROUND:
+            more = kept(library) - self.kept[-ROUND]
+            if more >= ROUND * SMALLEST:
+                self.found = f"{ROUND} calls kept {more} bytes of the heap"
+        if self.flavour == "races":
+            self._judge(library)
+
+    def _judge(self, library: ctypes.CDLL) -> None:
         library.race_end()
         strange = unknown(Path(library._name))
         self.accesses, self.busy = (variable(library, name, ctypes.c_uint64).value
@@ -139,8 +169,9 @@ class Watched(cpu.Cpu):
                 f"{did} by {by} of {self.threads}, with no barrier between; {number} such accesses")
 
     def synchronize(self) -> None:
-        """DeviceError for a race in the last launch."""
+        """DeviceError for a race in the last launch, or for what the last calls kept."""
         found, self.found = self.found, ""
+        self.kept.clear()
         if found:
             raise DeviceError(found)
 
@@ -157,6 +188,11 @@ def unknown(path: Path) -> str:
 def variable(library: ctypes.CDLL, name: str, kind=ctypes.c_int):
     """A variable of late.c or races.c; its `value` can be read and set."""
     return kind.in_dll(library, name)
+
+
+def kept(library: ctypes.CDLL) -> int:
+    """Bytes of the heap that the kernel has taken and not given back."""
+    return variable(library, "trivium_kept", ctypes.c_int64).value
 
 
 @cache

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from checks import cases
+from checks import cases, watched
 from checks.cases import Case
 from checks.fences import Fenced
 from checks.launch import Result, Stage
@@ -44,6 +44,8 @@ HANG = 10.0  # seconds of processor time for an emulated launch
 @cache
 def _device(name: str, dtype: str, how: tuple = ()):
     settings = dict(how)
+    if set(settings) - {"threads"} and name == "cpu":
+        return watched.Watched(**settings)
     if name == "cpu":
         settings.setdefault("threads", 1)
     if name == "emulated":
@@ -200,9 +202,10 @@ def trace(version: Version, job: dict, say) -> dict:
 
 
 def _comparable(plan: list[Run], original: Version) -> list[bool]:
-    """Whether the original's bits are the same in every order of threads there."""
+    """Whether the original's bits are the same in every order of threads there. What is compiled
+    to look at accesses may round otherwise: there only a race counts."""
     same = "deterministic" in original.claims
-    return [same or not run.device for run in plan]
+    return [not run.device or same and "races" not in run.device for run in plan]
 
 
 def patient(seconds: float) -> float:
@@ -315,9 +318,10 @@ def _first_difference(right: Mapping, wrong: Mapping) -> str:
 def code() -> str:
     """A digest of what decides on witnesses, for who keeps results."""
     names = ("witness", "witness_plan", "fences", "cases", "launch", "shapes", "tiers",
-             "pipelines", "processors")
+             "pipelines", "processors", "watched")
     here = Path(__file__).resolve().parent
-    return hashlib.sha256(b"".join((here / f"{n}.py").read_bytes() for n in names)).hexdigest()[:16]
+    files = [*(here / f"{name}.py" for name in names), here / "late.c", here / "races.c"]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 __all__ = ["Search", "code", "trace"]

@@ -24,6 +24,12 @@ DRAWN = {"cpu": 60, "cuda": 60, "emulated": 30}  # random cases
 NAN, INF = float("nan"), float("inf")
 SHIFTS = (1, 2, 3, 5, 8)
 THREADS = (2, 3, 7, 19)
+WATCHED = ({"threads": 3, "races": True}, {"threads": 19, "races": True},
+           {"threads": 3, "late": 1}, {"threads": 7, "late": -1, "even": 1}, {"threads": 70},
+           {"threads": 7, "most": 2}, {"threads": 2, "number": 16}, {"threads": 2, "heap": True},
+           {"threads": 2, "fill": 0}, {"threads": 2, "fill": 0xFF})
+FIRST = 40  # launches before those, of which each device is compiled for
+MANY = 70  # times a thousand calls: a count of 16 bits comes round
 SCHEDULES = (("reverse", 0), ("random", 1), ("warps", 1))
 FLAVOURS = (("addresses", "fifo"), ("races", "fifo"), ("races", "warps"))
 
@@ -90,6 +96,7 @@ class Plan:
                    self._drawn()]
         for group in itertools.zip_longest(*(iter(list(s)) for s in sources)):
             made += [run for run in group if run is not None]
+        made[FIRST:FIRST] = self._watched()
         made = [run for run in made if self._cost(run) <= self.limit]
         return self._with_twins(sorted(made, key=lambda run: self._cost(run) > EARLY))
 
@@ -193,6 +200,19 @@ class Plan:
                     for shift in (-1, *(t.name for t in self.contract.tensors)):
                         yield replace(base, device=how, shift=shift)
 
+    def _watched(self) -> Iterator[Run]:
+        """C: threads that come late or are looked at, teams larger and smaller than usual, other
+        contents of heap and stack (watched.py), and very many calls."""
+        if self.device.name != "cpu":
+            return
+        for sizes in self._places(HOME, "over", "flat"):
+            base = Run(self.case(sizes, 1), self.choices[0])
+            for how in WATCHED:
+                yield replace(base, device=how, settings={"calls": 100} if "heap" in how else {})
+        for sizes in self._places("one"):
+            for seed in range(MANY):  # a state that grows with calls settles; so it begins anew
+                yield Run(self.case(sizes, 300 + seed), self.choices[0], {"calls": 1000})
+
     def _ahead(self) -> Iterator[Run]:
         """Emulated: loops of many stages, in other orders and under a closer look, and grids of
         other numbers of multiprocessors."""
@@ -232,6 +252,6 @@ class Plan:
             if not (run.device or run.settings or run.shift or run.plant or run.fence
                     or run.times):
                 first.setdefault(key, len(found))
-            alike = run.device and not (run.settings or run.shift)
+            alike = run.device and not (run.settings or run.shift or "races" in run.device)
             found.append(replace(run, twin=first.get(key) if alike else None))
         return found
