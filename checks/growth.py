@@ -97,7 +97,10 @@ def positions(first: int, size: int, count: int, strides: list[int], seed: int) 
 def grown(contract: Contract, axis: str, small: Mapping[str, int], size: int, seed: int,
           precision: str = "float32", fills: Mapping[str, float] | None = None) -> Grown:
     """A case of `small` sizes, its `axis` spread over `size` places, and with it the axis that
-    may not be shorter. `small` says how many places are kept."""
+    may not be shorter. `small` says how many places are kept; ValueError where `size` is less."""
+    if size < small[axis]:
+        raise ValueError(f"{contract.name}: found {axis}={size}; expected room for the "
+                         f"{small[axis]} places that are kept")
     sizes, kept = {**small, axis: size}, {}
     lower = next((low for low, high in BELOW.items() if high == axis and low in small), None)
     upper = BELOW.get(axis) if BELOW.get(axis) in small else None

@@ -7,21 +7,22 @@ the other tiers, so that evidence of the fast tier does not go stale with it.
 
 from collections.abc import Callable, Mapping
 
-from checks import draws, environment, late, pipelines, processors, scalars
+from checks import draws, environment, late, pipelines, processors, scalars, size
 from checks.shapes import Shapes
 from checks.trial import Subject
 
 CHECKS: dict[str, dict[str, int]] = {
     "cpu": {"scalars": 1, "extremes": 1, "largest": 1,
-            "races": 1, "late": 1, "environment": 1},
+            "races": 1, "late": 1, "environment": 1, "size": 1},
     "emulated": {"scalars": 1, "extremes": 1, "largest": 1,
-                 "processors": 1, "pipelines": 1, "draws": 1},
-    "cuda": {"scalars": 1, "extremes": 1, "largest": 1, "draws": 1},
+                 "processors": 1, "pipelines": 1, "draws": 1, "size": 1},
+    "cuda": {"scalars": 1, "extremes": 1, "largest": 1, "draws": 1, "size": 1},
 }
 BY_NAME: Mapping[str, Callable] = {
     "processors": processors.processors,
     "pipelines": pipelines.pipelines,
     "draws": draws.draws,
+    "size": size.size,
     "scalars": scalars.scalars,
     "extremes": scalars.extremes,
     "largest": scalars.largest,

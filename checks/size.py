@@ -92,8 +92,8 @@ def plans(contract: Contract, device: str) -> Iterator[Plan]:
         small = _small(contract, axis, {**THIN, **others})
         fixed = product(int(word) if word.isdigit() else small[word]
                         for part in axes for word in factors(part) if word != axis)
-        yield Plan(axis, small, tuple(
-            (1 << power) // fixed * 17 // 16 + ODD for power in ELEMENTS[device]))
+        yield Plan(axis, small, tuple(max((1 << power) // fixed * 17 // 16, growth.KEPT) + ODD
+                                      for power in ELEMENTS[device]))
 
 
 def _near(shapes: Shapes, small: dict[str, int]) -> dict[str, int]:

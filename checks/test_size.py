@@ -101,6 +101,15 @@ def test_an_axis_grows_where_the_mathematics_lets_it():
     assert growth.neutral("embedding_backward", "Vp") == {}
 
 
+def test_an_axis_has_room_for_what_is_kept():
+    with pytest.raises(ValueError, match="found N=5; expected room for the 6 places"):
+        growth.grown(CONTRACTS["residual_forward"], "N", {"N": 6, "C": 2}, 5, 0)
+    for contract in CONTRACTS.values():
+        for device in size.AXIS:
+            for plan in size.plans(contract, device):
+                assert min(plan.sizes) >= plan.small[plan.axis]
+
+
 @pytest.mark.parametrize("name", CONTRACTS)
 def test_every_operation_has_a_launch_beyond_each_limit(name):
     contract = CONTRACTS[name]
