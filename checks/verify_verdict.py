@@ -273,9 +273,9 @@ class Verdict:
         elif self.options.tier == "fast":
             found.append(("more shapes, numbers and orders of threads",
                           "this was the fast tier; --tier deep runs more of all, and more checks"))
+            found.append((f"tensors of more than {ELEMENTS:,} elements", "but for the timed "
+                          "shapes, if any: an index that overflows 2^31 is not met"))
         return [*found,
-                (f"tensors of more than {ELEMENTS:,} elements", "but for the timed shapes, if any: "
-                 "an index that overflows 2^31 is not met"),
                 (f"accesses farther than {GUARD} elements from every buffer", "unless they crash, "
                  "or the emulated device looks at every access"),
                 ("other processors, compilers and drivers", "the verdict holds for this machine")]
