@@ -118,12 +118,15 @@ def grown(contract: Contract, axis: str, small: Mapping[str, int], size: int, se
 
 
 def _whole(launch: Grown, inputs: Mapping) -> dict:
-    """The inputs of the launch as arrays."""
-    found = dict(inputs)
+    """The inputs of the launch as arrays. In a tensor that is overwritten anything may stand in
+    between: in folded memory (folded.py) that is what the launch itself wrote for other places."""
+    found, random = dict(inputs), np.random.default_rng(0)
     for tensor in launch.contract.inputs:
         shape = tensor.shape(launch.sizes)
         array = np.full(shape, launch.fills.get(tensor.name, 0), np.asarray(
             inputs[tensor.name]).dtype)
+        if tensor.access == "inout":
+            array[...] = random.standard_normal(shape)
         array.reshape(-1)[launch.places(tensor.axes)] = launch.value(
             tensor, inputs[tensor.name]).reshape(-1)
         found[tensor.name] = array

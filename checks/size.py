@@ -31,7 +31,7 @@ ROWS = 33  # places of the other axes of a tensor that is to be large
 # Places of one axis; elements of one tensor, where the last stands in for one that took too long.
 AXIS = {"cpu": (16, 20, 24, 26), "cuda": (16, 20, 24, 27), "emulated": (11, 16, 19)}
 ELEMENTS = {"cpu": (24, 27, 31, 29), "cuda": (24, 27, 31, 32), "emulated": (15, 19)}
-WHOLE = {"C": (1 << 20) + ODD, "D": (1 << 16) + ODD, "T": 1543}
+WHOLE = {"C": (1 << 20) + ODD, "D": (1 << 16) + ODD, "T": 1543, "V": (1 << 20) + ODD}
 LAUNCH, ALL = 14.0, 20.0  # seconds of processor time of one launch, of all on one version
 
 
@@ -183,8 +183,8 @@ def _whole(subject: Subject, shapes: Shapes, seed: int) -> None:
     grows = {plan.axis for plan in plans(contract, subject.device.name)}
     for axis in (axis for axis in contract.axes if axis not in grows and axis in WHOLE):
         small = {name: 1 for name in axes_of(contract)} | {axis: WHOLE[axis]}
-        if axis == "T" and "D" in contract.axes:
-            small["D"] = 2
+        small |= {"D": 2} if axis == "T" and "D" in small else {}
+        small |= {BELOW[axis]: WHOLE[axis] + 1} if BELOW.get(axis) in small else {}
         if subject.applies(small) and subject.affords(small) and axis not in (
                 subject.version.static):
             trial = Trial(subject, shapes._case(small, seed, "unit"), (huge.NAME,))

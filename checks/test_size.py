@@ -99,6 +99,8 @@ def test_an_axis_grows_where_the_mathematics_lets_it():
     assert growth.neutral("softmax_forward", "C") == {"inp": -np.inf}
     assert growth.neutral("cross_entropy_forward", "V") == {"logits": -np.inf}
     assert growth.neutral("embedding_backward", "Vp") == {}
+    assert growth.neutral("classifier_forward", "V") is None  # written over what is read
+    assert growth.neutral("classifier_forward", "Vp") == growth.neutral("adamw_update", "E") == {}
 
 
 def test_an_axis_has_room_for_what_is_kept():
