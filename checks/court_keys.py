@@ -49,7 +49,8 @@ def prover(root: Path, operation: str, tier: str = "") -> str:
     apart = NOT_THE_PROVER if deep else NOT_THE_PROVER + DEEP
     for name in imported(root, ("checks/worker.py", *devices, *own), apart):
         digest.update(ast.unparse(without_prose(ast.parse((root / name).read_text()))).encode())
-    for path in sorted((root / "ported" / "device" / "emulation").rglob("*.[ch]*")):
+    beside = [*(root / "checks").glob("*.c")] if deep else []
+    for path in sorted([*(root / "ported" / "device" / "emulation").rglob("*.[ch]*"), *beside]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:24]
 

@@ -168,7 +168,7 @@ def _write(path: Path, text: str) -> None:
     """Writes a source file; what Python compiled of it before must not be taken for it."""
     path.write_text(text)
     for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
-        compiled.unlink()
+        compiled.unlink(missing_ok=True)
 
 
 @contextmanager
