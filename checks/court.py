@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from checks import more_checks, mutants, refusals, witness
+from checks import court_large, more_checks, mutants, refusals, witness
 from checks.court_keys import guards_code, prover
 from checks.mutants import Mutant, NotApplied
 from checks.prove import CHECKS, CUDA_CHECKS
@@ -151,6 +151,8 @@ class Court:
             row |= {"witness": seen["line"], "total": round(found["seconds"] + seen["seconds"], 1)}
             if seen["error"]:
                 return row | found | {"state": "error", "first": f"witness: {seen['error']}"}
+            if mutant.kind == "mutant" and not seen["line"] and found["verdict"] == "proved":
+                row |= self._large_witness(original, path, job, digests, row["total"])
         row |= found | verdict(found, row["witness"], mutant.kind)
         return row | self._deeper(job, digests, row) if row["state"] == "survived" else row
 
@@ -200,6 +202,19 @@ class Court:
             found["seconds"] = round(time.monotonic() - start, 1)
             self.store.put(kept, found)
         return found
+
+    def _large_witness(self, original: Path, path: Path, job: dict, digests: list[str],
+                       seconds: float) -> dict:
+        """The witness at sizes that the plan does not reach, and the seconds so far with it."""
+        kept = self.store.path("large", digests, job["device"], job["dtype"],
+                               prover(self.clean_tree, job["operation"], "deep"))
+        found = self.store.get(kept, counts=False)
+        if found is None:
+            start = time.monotonic()
+            line = court_large.witness(self.tree, original, path, job)
+            found = {"line": self._plain(line), "seconds": round(time.monotonic() - start, 1)}
+            self.store.put(kept, found)
+        return {"witness": found["line"], "total": round(seconds + found["seconds"], 1)}
 
     def prove(self, job: dict, **more) -> dict:
         """The proof of a file by all checks, with the seconds of each."""
