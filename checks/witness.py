@@ -61,6 +61,9 @@ def _inputs(case: Case) -> dict:
 def _given(run: Run) -> dict:
     """The inputs of a launch."""
     inputs = _inputs(run.case)
+    for name, value in run.sets:
+        inputs = {**inputs, name: np.full_like(inputs[name], value) if isinstance(
+            inputs[name], np.ndarray) else value}
     if run.times:
         name, factor = run.times
         given = inputs[name]

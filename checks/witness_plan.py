@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from checks import pipelines, processors, tiers
-from checks.cases import DOMAINS, Case
+from checks.cases import DOMAINS, RARE, Case
 from checks.shapes import EDGES, HOME, Shapes, families_of
 from ported.contract import Contract
 from ported.source import Version
@@ -49,6 +49,7 @@ class Run:
     # An input, what stands in one place of it, and where: 0 the first element, 1 the last.
     plant: tuple[str, float, float] | None = None
     times: tuple[str, float] | None = None  # a scalar or constant, and the factor on it
+    sets: tuple[tuple[str, float], ...] = ()  # scalars and constants with their numbers
 
     def __str__(self) -> str:
         words = [f"{name}={value}" for name, value in
@@ -61,6 +62,7 @@ class Run:
         words += [f"closed pages at every {self.fence}"] if self.fence else []
         words += ["one {1} in {0} at {2}".format(*self.plant)] if self.plant else []
         words += [f"{self.times[0]} times {self.times[1]:g}"] if self.times else []
+        words += [f"{name} = {value:.7g}" for name, value in self.sets]
         return " ".join([str(self.case), *words])
 
 
@@ -150,7 +152,7 @@ class Plan:
 
     def _values(self) -> Iterator[Run]:
         rows = [s for n, s in self.spine.items() if n in (HOME, "tile", "over", "under", "gpt2")]
-        for seed, family in enumerate(self.families):
+        for seed, family in enumerate((*self.families, *RARE)):
             for more in (0, 1):
                 sizes = (rows or [*self.spine.values()])[(seed + more) % len(rows or self.spine)]
                 yield Run(self.case(sizes, seed + 100 * more + 1, family), self.choices[0])
@@ -174,6 +176,13 @@ class Plan:
             for factor in (1e-3, 0.1, 30.0, 1e3):
                 for name in [*names, *(self.contract.consts if factor < 1 else ())]:
                     yield Run(self.case(sizes, 1), self.choices[0], times=(name, factor))
+        near = {name: value for name, value in self.contract.consts.items() if 0.5 < value < 1}
+        for closer in (0.1, 0.02) if near else ():
+            for step in (30, 1500, 100_000):
+                sets = {name: 1 - (1 - value) * closer for name, value in near.items()}
+                sets |= {t.name: step for t in self.contract.inputs if t.name == "t"}
+                yield Run(self.case(self._places(HOME)[0], 1), self.choices[0],
+                          sets=tuple(sets.items()))
 
     def _configurations(self) -> Iterator[Run]:
         for choice in self.choices[1:]:
@@ -183,7 +192,7 @@ class Plan:
 
     def _elsewhere(self) -> Iterator[Run]:
         """Other numbers of threads, or other schedules and the flavours that look closer."""
-        more = ("long", "gpt2", "flat") if self.device.name == "cpu" else ()
+        more = ("long", "gpt2", "flat") if self.device.name == "cpu" else ("broad",)
         for sizes in self._places(HOME, "even", "over", "tile", *more):
             base = Run(self.case(sizes, 1), self.choices[0])
             if self.device.name == "cpu":
@@ -250,8 +259,9 @@ class Plan:
         for run in made:
             key = (str(run.case), *run.parameters.items(), run.starts)
             if not (run.device or run.settings or run.shift or run.plant or run.fence
-                    or run.times):
+                    or run.times or run.sets):
                 first.setdefault(key, len(found))
-            alike = run.device and not (run.settings or run.shift or "races" in run.device)
+            alike = run.device and not (run.settings or run.shift or "races" in run.device
+                                        or "multiprocessors" in run.device)
             found.append(replace(run, twin=first.get(key) if alike else None))
         return found
