@@ -61,9 +61,12 @@ SPINE = {
     "rows": {"B": 1, "T": 1031, "N": 65539, "C": 2, "O": 2, "H": 1, "D": 2, "V": 2, "Vp": 2,
              "Tmax": 1031, "S": 1031, "E": 1021, "": 2},
 }
-# Of the deep tier alone: long sums over many rows, of which parts are then cut out.
-MORE = {"cut": {"B": 5, "T": 3, "N": 67, "C": 516, "O": 21, "H": 3, "D": 172, "V": 514, "Vp": 516,
-                "Tmax": 5, "S": 37, "E": 516, "": 3}}
+# Of the deep tier alone: long sums over many rows, of which parts are then cut out, and which a
+# grid of fixed size walks over; heads of eight channels.
+MORE = {"cut": {"B": 5, "T": 3, "N": 67, "C": 776, "O": 21, "H": 3, "D": 172, "V": 774, "Vp": 776,
+                "Tmax": 5, "S": 37, "E": 776, "": 3},
+        "narrow": {"B": 2, "T": 40, "N": 80, "C": 24, "O": 40, "H": 2, "D": 8, "V": 30, "Vp": 40,
+                   "Tmax": 48, "S": 3, "E": 40, "": 3}}
 EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 47, 48, 63, 64, 65, 67, 96, 127,
          128, 129, 192, 255, 256, 257)
 INDEXED = ("deep", "spread", "flat", "rows")  # where an index of 16 bits ends

@@ -76,7 +76,7 @@ class Plan:
             tuple(c.items()) for v in self.versions for c in v.configurations())]
         shapes = [Shapes(v, contract, device) for v in self.versions]
         self.shapes = shapes[0] if shapes[0].spine() else shapes[1]
-        self.spine = shapes[0].spine()
+        self.spine = shapes[0].spine(more=True)
         self.spine |= {f"{name} of the mutant": sizes for name, sizes in shapes[1].spine().items()
                        if sizes not in self.spine.values()}
         self.families = families_of(contract.name)
@@ -192,7 +192,7 @@ class Plan:
 
     def _elsewhere(self) -> Iterator[Run]:
         """Other numbers of threads, or other schedules and the flavours that look closer."""
-        more = ("long", "gpt2", "flat") if self.device.name == "cpu" else ("broad",)
+        more = ("long", "gpt2", "flat") if self.device.name == "cpu" else ("broad", "cut", "narrow")
         for sizes in self._places(HOME, "even", "over", "tile", *more):
             base = Run(self.case(sizes, 1), self.choices[0])
             if self.device.name == "cpu":
