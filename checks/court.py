@@ -124,6 +124,8 @@ class Court:
             self.store.put(kept, found)
         if found["state"] == "equivalent" and found["by"]:
             found["state"] = "refused without a witness"
+        elif found["state"] == "survived" and mutant.kind == "honest":
+            found["state"] = "equivalent"  # other roundings are other bits
         # Of others it is not known whether they would have refused it, too.
         found["stopped"] = not self.thorough and found["by"] == ["compare"]
         said = {key: self._plain(found[key]) for key in ("first", "witness")}
