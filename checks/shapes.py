@@ -73,6 +73,7 @@ INDEXED = ("deep", "spread", "flat", "rows")  # where an index of 16 bits ends
 # Whose sizes of an axis that is compiled in are tried: each takes a compiler some seconds.
 COMPILED = ("odd", "one", "even", "tile", "over", "under", "long", "wide", "gpt2", "tall", "broad",
             "xl")
+COMPILED_MORE = ("narrow",)  # and of the deep tier
 SLOW = ("one", "equal", "model", "fourfold", "tall", "broad", "vocabulary", "xl", "wider",
         "pair", *INDEXED)
 # SLOW shapes are seen with plain numbers only
@@ -120,7 +121,9 @@ class Shapes:
         found: dict[str, dict[str, int]] = {}
         for name, wanted in {**SPINE, **(MORE if more else {})}.items():
             sizes = {axis: wanted.get(axis, wanted[""]) for axis in self.axes}
-            sizes |= {axis: min(_compiled(axis), key=lambda n, want=sizes[axis]: (abs(n - want), n))
+            own = {name} & {*COMPILED_MORE}
+            sizes |= {axis: min(_compiled(axis, *own), key=lambda n, want=sizes[axis]:
+                                (abs(n - want), n))
                       for axis in self.axes if axis in self.version.static}
             if not self.applies(sizes):
                 sizes = {axis: min(self.pools[axis], key=lambda n, want=size: abs(n - want))
@@ -154,8 +157,10 @@ class Shapes:
             yield self._case(rows[(seed + number) % len(rows)], seed + number, family)
 
 
-def _compiled(axis: str) -> set[int]:
-    return {SPINE[name].get(axis, SPINE[name][""]) for name in COMPILED}
+def _compiled(axis: str, *more: str) -> set[int]:
+    """Sizes of `axis` in the shapes COMPILED and `more`."""
+    every = {**SPINE, **MORE}
+    return {every[name].get(axis, every[name][""]) for name in (*COMPILED, *more)}
 
 
 def _ordered(sizes: dict[str, int]) -> dict[str, int]:
