@@ -105,7 +105,7 @@ class Run:
     def matrix(self) -> dict:
         """Mutants, whole-file rejects and empty kernels."""
         chosen = self.chosen()
-        rejects = refusals.read_all() if self.whole and not self.options.device else []
+        rejects = refusals.read_all(gpu=self.options.device == "cuda") if self.whole else []
         empty = self._first_versions()
         tasks = [(lambda court, m=m: court.judge(m), f"{m.operation} {m.direction} {m.place}")
                  for m in chosen]

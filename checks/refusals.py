@@ -2,9 +2,10 @@
 
     python -m checks.refusals            each until the check it names refuses it
     python -m checks.refusals --matrix   each by all checks; prints what each check alone refuses
+    python -m checks.refusals --gpu      those that only a GPU can judge
 
-A file is `rejects/<operation>/<direction>_<what>.c` (or .cu, judged on the emulated device) and
-says `//@ reject CHECK: reason`.
+A file is `rejects/<operation>/<direction>_<what>.c` (or .cu, judged on the emulated device, or .py,
+a library's calls, judged where there is a GPU) and says `//@ reject CHECK: reason`.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from ported.precision import PRECISIONS
 FOLDER = Path(__file__).resolve().parent / "rejects"
 TIMEOUT = 60.0
 KNOWN = CHECKS | CUDA_CHECKS
+PLACES = {".c": "cpu", ".cu": "emulated", ".py": "cuda"}
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,11 @@ class Reject:
     @property
     def device(self) -> str:
         """Where it is judged."""
-        return "emulated" if self.path.suffix == ".cu" else "cpu"
+        return PLACES[self.path.suffix]
 
     @property
     def name(self) -> str:
-        kind = ".cu" if self.device == "emulated" else ""
+        kind = "" if self.device == "cpu" else self.path.suffix
         return f"{self.path.parent.name}/{self.path.stem}{kind}"
 
 
@@ -64,9 +66,10 @@ def read(path: Path) -> Reject:
     return Reject(path, path.parent.name, direction, said[1], said[2], dtype)
 
 
-def read_all(folder: Path = FOLDER) -> list[Reject]:
-    """Every wrong kernel, by operation."""
-    return [read(path) for path in sorted(folder.glob("*/*.c*"))]
+def read_all(folder: Path = FOLDER, gpu: bool = False) -> list[Reject]:
+    """Every wrong kernel, by operation: those judged without a GPU, or, if `gpu`, the others."""
+    return [read(path) for path in sorted(folder.glob("*/*.*"))
+            if path.suffix in PLACES and (PLACES[path.suffix] == "cuda") == gpu]
 
 
 def judge(worker: Worker, reject: Reject, whole: bool = False) -> dict:
@@ -127,10 +130,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m checks.refusals")
     parser.add_argument("--matrix", action="store_true", help="run all checks on each")
     parser.add_argument("--only", default="", help="part of a name")
+    parser.add_argument("--gpu", action="store_true", help="those that need a GPU")
     options = parser.parse_args()
     judged, wrong = {}, 0
     with Worker() as worker:
-        for reject in read_all():
+        for reject in read_all(gpu=options.gpu):
             if options.only not in reject.name:
                 continue
             proof = judge(worker, reject, options.matrix)

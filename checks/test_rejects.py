@@ -26,6 +26,15 @@ def test_refused_for_its_reason(reject, worker):
                                 f"expected {reject.check}: {reject.reason}\n{shown}")
 
 
+@pytest.mark.parametrize("reject", refusals.read_all(gpu=True), ids=lambda reject: reject.name)
+def test_a_librarys_calls_are_refused_where_there_is_a_gpu(reject, worker):
+    proof = refusals.judge(worker, reject)
+    said = proof["faults"][0]["message"]
+    if "no GPU driver" in said:
+        pytest.skip(f"{reject.name}: {said}")
+    assert refusals.verdict(reject, proof) == "refused", said
+
+
 @pytest.mark.parametrize("name,language", FIRST)
 def test_a_kernel_that_does_nothing_is_refused(name, language, worker, tmp_path):
     version, _ = select.read(name, language)

@@ -6,7 +6,7 @@ error over its bound) and its timings. A proof counts on its own device and in i
 A user's own measurements lie in the user's cache directory under the same names and win.
 
     proved   the file's meaning is today's and every check of the prover is in it
-    stale    the meaning is today's, but the prover's checks have changed since
+    stale    the meaning is today's, but a check of the prover has changed since
     void     the version, its contract or its flags have changed since
     refused  the prover found a fault
     none     no file
@@ -113,10 +113,11 @@ def judge(record: Mapping, key: str, language: str = "c") -> str:
         return "none"
     if record.get("meaning") != key:
         return "void"
-    if record.get("verdict") != "proved":
-        return "refused"
-    proved_by = {name: check["version"] for name, check in record["checks"].items()}
-    return "proved" if proved_by == current_checks(language) else "stale"
+    judged_by = {name: check["version"] for name, check in record["checks"].items()}
+    today = current_checks(language)
+    if record.get("verdict") == "proved":
+        return "proved" if judged_by == today else "stale"
+    return "refused" if judged_by.items() <= today.items() else "stale"  # not all checks ran
 
 
 def status(version: Version, contract: Contract, device_folder: str) -> str:

@@ -4,7 +4,7 @@
 //
 //@ block   256
 //@ tune    ITEMS 8 16
-//@ tune    HINT 0 1 2
+//@ tune    HINT 2 0
 //@ grid    ceil_div(N * C, block * ITEMS)
 //@ dtype   F=bfloat16
 //@ inplace dinp=dout

@@ -1,4 +1,4 @@
-# The vendor's two products as TF32, the first with the GELU's slope in its epilogue.
+# As 04, the vendor's two products as TF32.
 # Against the versions before: factors are rounded to TF32 (11 bits), as tensor cores want.
 #
 #@ dtype  all=float32
@@ -7,9 +7,9 @@
 #@ needs  O % 8 == 0
 #@ claims deterministic
 from ported.device.cublaslt import Matmuls
-from ported.device.own_parts import bias_gradient
-from ported.device.products import gelu_linear_backward
+from ported.device.own_parts import bias_gradient, slope_after
+from ported.device.products import gelu_linear_products
 
-vendor = Matmuls("gelu_linear_backward", gelu_linear_backward, compute="tf32",
-                 after=[bias_gradient()])
+vendor = Matmuls("gelu_linear_backward", gelu_linear_products, compute="tf32",
+                 after=[slope_after, bias_gradient()])
 plan, candidates = vendor.plan, vendor.candidates

@@ -1,9 +1,11 @@
 // 64 x 64 of the logits a warp, as linear_forward_07. Tiles are visited in groups of rows: the
 // vocabulary's matrix does not fit in the L2, so rows that are at work together share its reading.
-// Against 03: fewer bytes of shared memory a multiplication, fewer of the matrix from memory.
+// Against 03: fewer bytes of shared memory a multiplication, fewer of the matrix from memory. As 03
+// it leaves very long rows to others.
 //
 //@ launch head_forward grid=ceil_div(N,128)*ceil_div(Vp,block) block=block shared=(128+block)*320
 //@ block  128 256
+//@ needs  C <= 16384
 //@ dtype  F=bfloat16 P=bfloat16
 //@ claims deterministic batch_invariant no_atomics
 #include "../product_wide.cuh"

@@ -3,9 +3,9 @@
 // caches treat the rows is tuned.
 // Against 06: ROWS times the bytes on their way a warp, a share of the reads of weight and bias.
 //
-//@ block   128
-//@ tune    ROWS 1 2 4
-//@ tune    HINT 0 1
+//@ block   128 64
+//@ tune    ROWS 1 2
+//@ tune    HINT 0 2
 //@ static  C
 //@ needs   C <= 32 * block
 //@ grid    ceil_div(N, block / 32 / (1 + (C > 1024) + 2 * (C > 2048) + 4 * (C > 4096)) * ROWS)

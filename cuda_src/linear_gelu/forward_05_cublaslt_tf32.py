@@ -1,4 +1,4 @@
-# The vendor's fused product as TF32.
+# As the version before, the product as TF32.
 # Against the version before: factors are rounded to TF32 (11 bits), as tensor cores want.
 #
 #@ dtype  all=float32
@@ -7,7 +7,8 @@
 #@ needs  O % 8 == 0
 #@ claims deterministic
 from ported.device.cublaslt import Matmuls
-from ported.device.products import linear_gelu_forward
+from ported.device.own_parts import gelu_after
+from ported.device.products import linear_then_gelu
 
-vendor = Matmuls("linear_gelu_forward", linear_gelu_forward, compute="tf32")
+vendor = Matmuls("linear_gelu_forward", linear_then_gelu, compute="tf32", after=[gelu_after])
 plan, candidates = vendor.plan, vendor.candidates

@@ -4,9 +4,9 @@
 // Against 05: ROWS times the bytes on their way a warp; the sum is stored when all have been asked
 // for.
 //
-//@ block   128
+//@ block   128 64
 //@ tune    ROWS 1 2
-//@ tune    HINT 0 1 2
+//@ tune    HINT 2 0
 //@ static  C
 //@ needs   C <= 32 * block
 //@ grid    ceil_div(N, block / 32 / (1 + (C > 1024) + 2 * (C > 2048) + 4 * (C > 4096)) * ROWS)

@@ -28,24 +28,32 @@ def bias_add(axes, device):
     return Renamed(part, {}, {"row_sums": ("float32", (axes["O"],), False)})
 
 
+def _gelu(direction: str, rows: int, columns: int, device):
+    """The fastest rung of the precision at [rows, columns]."""
+    idea = "05_policies" if device.precision.name == "bfloat16" else "02_packets"
+    return kernel(f"gelu/{direction}_{idea}.cu", contract.of(f"gelu_{direction}"),
+                  {"N": rows, "C": columns}, device)
+
+
 def gelu_forward(axes, device):
     """act = gelu(pre), [N, C]."""
-    part = kernel("gelu/forward_02_packets.cu", contract.of("gelu_forward"), axes, device)
-    return Renamed(part, {"inp": "pre", "out": "act"})
+    return Renamed(_gelu("forward", axes["N"], axes["C"], device), {"inp": "pre", "out": "act"})
 
 
 def gelu_after(axes, device):
     """out = gelu(pre), [N, O]."""
-    idea = "04_hardware" if device.precision.name == "bfloat16" else "02_packets"
-    part = kernel(f"gelu/forward_{idea}.cu", contract.of("gelu_forward"),
-                  {"N": axes["N"], "C": axes["O"]}, device)
-    return Renamed(part, {"inp": "pre"})
+    return Renamed(_gelu("forward", axes["N"], axes["O"], device), {"inp": "pre"})
+
+
+def slope_after(axes, device):
+    """dpre, [N, C], times the GELU's slope at pre, in place."""
+    return Renamed(_gelu("backward", axes["N"], axes["C"], device),
+                   {"inp": "pre", "dout": "dpre", "dinp": "dpre"})
 
 
 def gelu_backward(axes, device):
     """dpre = dout times the GELU's slope at pre, [N, O], into scratch."""
-    part = kernel("gelu/backward_02_packets.cu", contract.of("gelu_backward"),
-                  {"N": axes["N"], "C": axes["O"]}, device)
+    part = _gelu("backward", axes["N"], axes["O"], device)
     dtype = device.precision.dtypes["F"]
     return Renamed(part, {"inp": "pre", "dinp": "dpre"},
                    {"dpre": (dtype, (axes["N"], axes["O"]), False)})

@@ -66,6 +66,12 @@ def gelu_linear_backward(axes: Axes) -> list[Product]:
     return [dpre, _weight_gradient(axes, "dout", "act")]
 
 
+def gelu_linear_products(axes: Axes) -> list[Product]:
+    """dact = dout @ weight, to where dpre belongs; dweight += dout^T @ act."""
+    epilogue, gradient = gelu_linear_backward(axes)
+    return [Product(epilogue.out, epilogue.left, epilogue.right), gradient]
+
+
 def with_bias_gradient(products: list[Product]) -> list[Product]:
     """The same, the last one also giving the sum of dout's rows, as `row_sums`."""
     *others, last = products
