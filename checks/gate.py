@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from checks import at_random, measuring, rounding, sampling, storage
+from checks import at_random, conceded, measuring, rounding, sampling, storage
 from checks.measuring import explicit, rows, tensors_of  # noqa: F401 (the gate's other names)
 from ported.contract import Contract
 from ported.precision import FLOAT32, Precision, rounded
@@ -36,7 +36,6 @@ LARGEST = {"float32": rounding.LARGEST, "bfloat16": 3.3961775292304957e38}
 TINIEST = {"float32": 2.0**-150, "bfloat16": 2.0**-134}
 PICKED = 8192  # elements that the bias is taken over
 EPSILON = 1e-300
-CHOPPED = 0.125  # ulp that sums cut off on tensor cores lean beyond rounding; on an H200: 0.07
 
 
 class Finding(NamedTuple):
@@ -195,8 +194,9 @@ def judge(truth: Truth, output: str, got: np.ndarray, *, start: np.ndarray | Non
     got, start, stock = (None if array is None else truth.cut(output, np.asarray(array))
                          for array in (got, start, stock))
     value, scale, bound = _bound(truth, output, start, dtype)
-    lost = 2 * SMALLEST * truth.terms.get(output, 1.0) if "denormals" in concedes else 0.0
-    bound = np.where(bound > 0, bound + lost, bound)  # an addition loses a term, and its sum
+    lost, drift = conceded.errors(truth.terms.get(output, 1.0), concedes)
+    more = lost + drift * np.where(np.isfinite(scale), scale, 0.0)
+    bound = np.where(bound > 0, bound + more, bound)
     if got.shape != value.shape:
         message = f"{output}: found shape {got.shape}, expected {value.shape}"
         return [Finding("class", output, message, np.inf)], np.inf
@@ -215,12 +215,11 @@ def judge(truth: Truth, output: str, got: np.ndarray, *, start: np.ndarray | Non
         if truth.at_random(output, dtype):
             return findings + _luck(output, value, scale, error, judged, dtype), ratio
         if stock is not None:
-            findings += _against_stock(truth, output, value, scale, error, stock, dtype)
+            findings += _against_stock(truth, output, value, scale, error, stock, dtype, drift)
         if dtype != "float32":  # against the truth as that dtype holds it
             error = np.where(counted, got - rounded(value.astype(np.float32), dtype), 0.0)
-        lean = CHOPPED if "chopped" in concedes and dtype == "float32" else 0.0
         if not truth.coarse:  # else all factors may be cut off one way
-            findings += _bias(truth, output, value, scale, error, judged, dtype, lean)
+            findings += _bias(truth, output, value, scale, error, judged, dtype, drift)
     return findings, ratio
 
 
@@ -288,7 +287,7 @@ def _elements(output, got, value, bound, error) -> tuple[list[Finding], float]:
     return [Finding("element", output, message, worst)], worst
 
 
-def _against_stock(truth, output, value, scale, error, stock, dtype) -> list[Finding]:
+def _against_stock(truth, output, value, scale, error, stock, dtype, drift) -> list[Finding]:
     unit = UNITS[dtype]
     size = unit * np.abs(value) + scale
     size = np.where(np.isfinite(size) & (np.abs(value) > SMALLEST), size, 0.0)
@@ -298,8 +297,8 @@ def _against_stock(truth, output, value, scale, error, stock, dtype) -> list[Fin
     floor = _figures(unit * np.abs(np.nan_to_num(value, posinf=0, neginf=0)), size)
     logs = truth.habits[output].logs if output in truth.habits else np.ones(4)
     allowed = STOCK * np.maximum(theirs, floor) * np.exp(9 * logs)
-    if truth.coarse or truth.terms.get(output, 1) <= ORDERLY:
-        allowed = np.maximum(allowed, 1.0)
+    orderly = truth.coarse or truth.terms.get(output, 1) <= ORDERLY
+    allowed = np.maximum(allowed, max(drift, float(orderly)))
     for what, a, b in zip(("whole tensor", "worst row", "worst column", "worst 64 x 64 tile"),
                           ours, allowed, strict=True):
         if not a <= b:
@@ -309,7 +308,7 @@ def _against_stock(truth, output, value, scale, error, stock, dtype) -> list[Fin
     return []
 
 
-def _bias(truth, output, value, scale, error, judged, dtype, lean) -> list[Finding]:
+def _bias(truth, output, value, scale, error, judged, dtype, drift) -> list[Finding]:
     pick = _picked(np.where(judged, value, 0.0), UNITS[dtype])
     if pick.size < 64:
         return []
@@ -321,6 +320,7 @@ def _bias(truth, output, value, scale, error, judged, dtype, lean) -> list[Findi
         flips = (weight**2 * np.minimum(2 * scale / _ulp(value, UNITS[dtype]), 1)).sum()
         chance = np.sqrt(1 + flips) / pick.size
     habit = habit * (UNITS[truth.dtypes.get(output, "float32")] / UNITS[dtype])
+    lean = conceded.lean(drift, weight) if dtype == "float32" else 0.0
     allowed = 6 * (chance + habit) + 0.1 * (1 - weight.mean()) + np.array([lean, 0.0])
     for what, mean, limit in zip(("away from zero", "upward"), means, allowed, strict=True):
         if not abs(mean) <= limit:

@@ -5,8 +5,9 @@ import pytest
 
 from checks import cases, gate
 from checks.cases import Case
-from ported import contract, source
+from ported import contract, precision, source
 from ported.directives import CONCESSIONS, SourceError
+from ported.precision import rounded
 
 LINEAR = contract.of("linear_backward")
 SHAPE = (("N", 2), ("O", 67), ("C", 131))  # short sums: the last place is what they round
@@ -37,6 +38,33 @@ def leaning(truth, ulps: float) -> np.ndarray:
 def test_sums_that_lean_toward_zero(ulps, concedes, refused):
     truth = truth_of()
     assert ("bias" in judged(truth, leaning(truth, ulps), *concedes)) == refused
+
+
+def cut_off(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b in float32, 16 terms at a step and every step cut off: as tensor cores sum."""
+    total = np.zeros((len(a), b.shape[1]))
+    for k in range(0, a.shape[1], 16):
+        mantissa, power = np.frexp(total + a[:, k:k + 16] @ b[k:k + 16])
+        total = np.ldexp(np.trunc(mantissa * 2**24) / 2**24, power)
+    return total.astype(np.float32)
+
+
+def test_long_sums_that_are_cut_off_drift():
+    """8192 terms: refused, unless conceded; and conceded is no bfloat16 sum and no lost term."""
+    contract_, narrow = contract.of("head_backward"), precision.of("bfloat16")
+    case = Case("head_backward", (("N", 8192), ("Vp", 16), ("C", 16)), 18, "randn", "bfloat16")
+    inputs = cases.draw(case, contract_).inputs
+    truth = gate.truth_of(contract_, inputs, seed=18, precision=narrow)
+    a, b = inputs["dlogits"].T.astype(np.float64), inputs["inp"].astype(np.float64)
+
+    def checks(got, *concedes):
+        stock = truth.value["dweight"].astype(np.float32)
+        return {f.check for f in gate.judge(truth, "dweight", got, stock=stock,
+                                            concedes=concedes)[0]}
+    assert checks(cut_off(a, b)) == {"element", "stock", "bias"}
+    assert not checks(cut_off(a, b), "chopped")
+    assert "element" in checks(cut_off(a[:, 1:], b[1:]), "chopped")
+    assert checks(rounded(cut_off(a, b), "bfloat16"), "chopped") >= {"element", "stock"}
 
 
 def test_denormals_that_are_lost():

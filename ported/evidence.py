@@ -1,9 +1,9 @@
 """Reads, writes and chooses by evidence; refuses what is not proved.
 
 One JSON file a version, `golden/evidence/<cpu-x86_64|emulated/bfloat16|sm_90/float32|...>/
-<version>.json`, holds its proof (each check with the check's own version, examples run and worst
-error over its bound) and its timings. A proof counts on its own device and in its own precision.
-A user's own measurements lie in the user's cache directory under the same names and win.
+<version>.json`, holds its proof (each check with its version, examples run and worst error over
+its bound) and its timings. A proof counts on its own device and in its own precision. A user's own
+measurements lie in the user's cache directory under the same names and win.
 
     proved   the file's meaning is today's and every check of the prover is in it
     stale    the meaning is today's, but a check of the prover has changed since
@@ -115,9 +115,9 @@ def judge(record: Mapping, key: str, language: str = "c") -> str:
         return "void"
     judged_by = {name: check["version"] for name, check in record["checks"].items()}
     today = current_checks(language)
-    if record.get("verdict") == "proved":
-        return "proved" if judged_by == today else "stale"
-    return "refused" if judged_by.items() <= today.items() else "stale"  # not all checks ran
+    if record.get("verdict") != "proved":  # not all checks ran
+        return "refused" if judged_by.items() <= today.items() else "stale"
+    return "proved" if judged_by == today else "stale"
 
 
 def status(version: Version, contract: Contract, device_folder: str) -> str:
@@ -140,8 +140,7 @@ def write(version: Version, contract: Contract, device_folder: str, proof: Mappi
           committed: bool = False) -> Path:
     """Stores a proof; timings of the same meaning stay. `committed` writes into the tree."""
     path = folders(device_folder)[1 if committed else 0] / f"{version.name}.json"
-    key = meaning(version, contract)
-    old = _read(path) or {}
+    key, old = meaning(version, contract), _read(path) or {}
     timings = old.get("timings", []) if old.get("meaning") == key else []
     store(path, {"version": version.name, "meaning": key, **proof, "timings": timings})
     return path

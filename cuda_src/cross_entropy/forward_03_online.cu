@@ -14,7 +14,8 @@ extern "C" __global__ void cross_entropy_forward(float* losses, float* lse, cons
     for (int v = threadIdx.x; v < V; v += block) take(all, to_float(row[v]));
     all = block_joined(all);
     if (threadIdx.x == 0) {
-        lse[blockIdx.x] = all.largest + logf(all.sum);
-        losses[blockIdx.x] = (all.largest - to_float(row[targets[blockIdx.x]])) + logf(all.sum);
+        float rest = all.largest > -INFINITY ? logf(all.sum) : NAN;  // as the definition has it
+        lse[blockIdx.x] = all.largest + rest;
+        losses[blockIdx.x] = (all.largest - to_float(row[targets[blockIdx.x]])) + rest;
     }
 }

@@ -29,7 +29,8 @@ extern "C" __global__ void cross_entropy_forward(float* losses, float* lse, cons
     const F* row = logits + (size_t)blockIdx.x * Vp;
     Online all = rows_in_packets(Vp, logits) ? look<true>(row, V) : look<false>(row, V);
     if (threadIdx.x == 0) {
-        lse[blockIdx.x] = all.largest + logf(all.sum);
-        losses[blockIdx.x] = (all.largest - to_float(row[targets[blockIdx.x]])) + logf(all.sum);
+        float rest = all.largest > -INFINITY ? logf(all.sum) : NAN;  // as the definition has it
+        lse[blockIdx.x] = all.largest + rest;
+        losses[blockIdx.x] = (all.largest - to_float(row[targets[blockIdx.x]])) + rest;
     }
 }
