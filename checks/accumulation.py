@@ -2,9 +2,10 @@
 
 A sum of terms t_k with running sums s_k has the error variance u^2 (sum s_k^2 + sum t_k^2), to
 first order and with independent roundings. The order belongs to the kernel, therefore sum s_k^2 is
-the largest of that of the given order, forwards and backwards, and of a random order's expectation,
-(n+1) (Q/6 + S^2/3) with S = sum t_k and Q = sum t_k^2. Pairwise sums, lanes, blocks and split sums
-have smaller running sums; a fused multiply-add rounds no term.
+the largest of that of the given order, forwards and backwards, of two chains, one of the even and
+one of the odd terms (each may be far from zero where both together are not), and of a random
+order's expectation, (n+1) (Q/6 + S^2/3) with S = sum t_k and Q = sum t_k^2. Pairwise sums, lanes,
+blocks and split sums have smaller running sums; a fused multiply-add rounds no term.
 
 Roundings are not independent where terms are equal: adding one constant rounds the same way each
 time until the exponent changes, and the errors add up like u n S/2. `_drift` has that where the
@@ -31,6 +32,13 @@ def _drift(total, squares, count):
     spread = (squares / count - (total / count) ** 2).clamp_min(0)
     dither = spread / (2 * UNIT * total * part / count) ** 2  # against the sum's last place
     return (part * total / 2) ** 2 / (1 + dither.nan_to_num(posinf=1e300)) ** 2
+
+
+def _two_chains(total, even, squares, count):
+    """Sum of squares of the running sums of even and of odd terms, each straight but for chance,
+    and of both together."""
+    odd = total - even
+    return count / 6 * (even * even + odd * odd + squares / 2) + total * total
 
 
 def variance(total, squares, count, walked):
@@ -73,7 +81,9 @@ def of_last_axis(terms, mean=False):
     walked = torch.maximum((running * running).sum(-1), (back * back).sum(-1))
     count = _counted([] if mean else [terms], total, terms.shape[-1],
                      lambda: (terms != 0).sum(-1).to(terms))
-    own = variance(total, (terms * terms).sum(-1), count, walked)
+    squares = (terms * terms).sum(-1)
+    walked = torch.maximum(walked, _two_chains(total, terms[..., ::2].sum(-1), squares, count))
+    own = variance(total, squares, count, walked)
     drift = torch.maximum(_float32_walk(terms).abs(), _float32_walk(terms.flip(-1)).abs())
     return total, own + drift * drift
 
@@ -97,6 +107,8 @@ def of_product(a, b):
     walked += squares * (depth / (6 * CHUNKS))
     count = _counted([a, b], total, depth,
                      lambda: ((a != 0).float() @ (b != 0).float()).to(total))
+    even = a[..., ::2] @ b[..., ::2, :]
+    walked = torch.maximum(walked, _two_chains(total, even, squares, count))
     return total, variance(total, squares, count, walked)
 
 

@@ -35,6 +35,7 @@ UNITS = storage.UNITS
 LARGEST = {"float32": rounding.LARGEST, "bfloat16": 3.3961775292304957e38}
 TINIEST = {"float32": 2.0**-150, "bfloat16": 2.0**-134}
 PICKED = 8192  # elements that the bias is taken over
+ENOUGH = 9  # samples from which a habit is known; what errors share, fewer see by luck
 EPSILON = 1e-300
 
 
@@ -177,7 +178,7 @@ def _habit(one: measuring.Measured, unit: float) -> Habit:
         flat = [array.reshape(-1)[pick] for array in (value, scale, *errors)]
         biases = np.array([_biases(e, flat[0], flat[1], unit)[0] for e in flat[2:]])
     logs = np.full(4, np.inf) if one.alike else np.std(figures, 0)
-    lean = np.inf if one.alike and unit == UNITS["float32"] else 1.0
+    lean = np.inf if one.alike and unit == UNITS["float32"] else max(1.0, ENOUGH / len(biases))
     return Habit(logs, lean * np.sqrt((np.nan_to_num(biases) ** 2).mean(0) + EPSILON))
 
 

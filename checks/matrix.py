@@ -127,7 +127,7 @@ class Run:
 
     def honest(self) -> dict:
         """Every honest variant, over many seeds: how many proofs, and each that refused it."""
-        variants = [m for m in mutants.read_all() if m.kind == "honest"
+        variants = [m for m in mutants.read_all() if m.kind == "honest" and m.kernel
                     and fnmatch.fnmatch(m.label, self.options.only or "*")]
         seeds = range(1, self.options.seeds + 1)
         share = {m: list(seeds if self.options.each else seeds[k::len(variants)])

@@ -209,11 +209,12 @@ def at_case(subject: Subject, case: Case, target: str | None = None) -> Ledger:
 
 def prove(version: Version, contract: Contract, device, tier: str = "fast", seed: int = 0, *,
           case: str | None = None, target: str | None = None, shrink: bool = True,
-          say: Callable[[str], None] = lambda text: None) -> Proof:
+          file_last: bool = False, say: Callable[[str], None] = lambda text: None) -> Proof:
     """Runs the checks of a tier on every launch configuration of `version`.
 
     `case`: one printed case instead, all of whose checks are run. `target`: stop once this check
-    refuses. `say` is told what is about to run, so that a crash can be placed.
+    refuses. `file_last`: the compiled file is looked at last, and only where nothing else refuses.
+    `say` is told what is about to run, so that a crash can be placed.
     """
     start, ledger = time.monotonic(), Ledger(target=target)
     shapes, choices = Shapes(version, contract, device), version.configurations()
@@ -227,7 +228,7 @@ def prove(version: Version, contract: Contract, device, tier: str = "fast", seed
         if case is not None:
             trials.at(parse(case, contract, device.precision.name), choices)
         else:
-            trials.all(choices)
+            trials.all(choices, file_last)
         if not ledger.examples["gate"]:
             proof.reason = ledger.declined or _nothing_ran(ledger, version)
     except (Enough, Broken):
@@ -269,10 +270,11 @@ class _Trials:
             with self._going_on():
                 _one(self.subject(parameters), case)
 
-    def all(self, choices: list[dict[str, int]]) -> None:
+    def all(self, choices: list[dict[str, int]], file_last: bool) -> None:
         """What the tier asks for."""
         families = families_of(self.contract.name)
-        device_checks.of_the_file(self.subject(choices[0]))
+        if not file_last:
+            device_checks.of_the_file(self.subject(choices[0]))
         for number, parameters in enumerate(choices):
             subject = self.subject(parameters)
             with self._going_on():
@@ -286,6 +288,8 @@ class _Trials:
                     more_checks.examine(subject, self.shapes, self.seed)
         if self.version.language == "py":
             self._algorithms()
+        if file_last and not self.ledger.faults:
+            device_checks.of_the_file(self.subject(choices[0]))
 
     def _algorithms(self) -> None:
         """Of a vendor's library: more of the algorithms among which the tuner chooses."""
