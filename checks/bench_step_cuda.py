@@ -51,6 +51,10 @@ class PortedSide:
         self.batches, self.done = data(sizes["V"], sizes["B"], sizes["T"]), 0
         self.executor.write("lr", 1e-4)
 
+    def name(self) -> str:
+        """The card's."""
+        return self.device.processor
+
     def steps(self, count: int) -> list[float]:
         import numpy as np
 
@@ -120,6 +124,12 @@ class TorchSide:
         logits = self.model(tokens).logits
         return self.torch.nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
 
+    def name(self) -> str:
+        """The card's."""
+        import torch
+
+        return torch.cuda.get_device_name()
+
     def steps(self, count: int) -> list[float]:
         torch, losses = self.torch, []
         low = self.config.precision == "bfloat16"
@@ -155,7 +165,7 @@ def worker(settings: dict) -> None:
     side = (PortedSide(settings["flags"], settings["unproved"]) if settings["side"] == "ported"
             else TorchSide(settings["flags"], settings["side"].partition("_")[2]))
     side.steps(1)
-    first = {"first_step_after": time.perf_counter() - begin}
+    first = {"first_step_after": time.perf_counter() - begin, "device": side.name()}
     print(json.dumps(first), file=answers, flush=True)
     for line in sys.stdin:
         word, _, count = line.strip().partition(" ")
@@ -178,7 +188,7 @@ class Side:
             [sys.executable, "-m", "checks.bench_step_cuda", json.dumps(settings)], cwd=ROOT,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "OMP_WAIT_POLICY": "passive"})
-        self.first = self.answer()["first_step_after"]
+        self.first = self.answer()
         self.footprint = used() - before
         self.blocks: list[dict] = []
 
@@ -220,7 +230,7 @@ def measure(flags: list[str], names: list[str], rounds: int, unproved: bool) -> 
         found[name] = {"seconds": [b["seconds"] for b in side.blocks[WARM:]],
                        "losses": [loss for b in side.blocks for loss in b["losses"]],
                        "memory": side.blocks[-1]["memory"] | {"footprint": side.footprint},
-                       "first_step_after": side.first, "parts": side.ask("parts")["parts"]}
+                       **side.first, "parts": side.ask("parts")["parts"]}
         side.close()
     return found
 
@@ -261,7 +271,8 @@ def run(arguments) -> int:
 
         store(Path(arguments.out), {"size": arguments.size, "B": B, "T": arguments.T,
                                     "dtype": arguments.dtype, "flags": flags, "commit": commit(),
-                                    "date": time.strftime("%Y-%m-%d"), "sides": found})
+                                    "date": time.strftime("%Y-%m-%d"),
+                                    "device": found["ported"]["device"], "sides": found})
     return 0
 
 
