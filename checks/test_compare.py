@@ -16,6 +16,7 @@ from ported.training.config import parse
 from reference.programs import gpt2
 
 STEPS = 12  # one wrong kernel is right ten times
+NAMED = {"all": 54, "none": 8}  # of 73 and 14; the others are right at these shapes
 REJECTS = {reject.name: source.read(reject.path, reject.operation, reject.direction)
            for reject in refusals.read_all() if reject.device == "cpu"
            and "whole process" not in reject.reason}  # such a one would spoil its neighbours here
@@ -110,7 +111,7 @@ def test_wrong_kernels_fail_and_are_named(flags, fuse):
     print(f"{fuse}: {len(candidates)} wrong kernels, {len(outside)} outside the band, "
           f"{len(named)} named; honest at these shapes: {', '.join(unseen)}")
     assert not outside - named, outside - named
-    assert len(named) > len(candidates) / 2
+    assert len(named) >= NAMED[fuse], f"right at these shapes: {', '.join(unseen)}"
 
 
 @pytest.mark.parametrize("name", ["gelu_linear/backward_slope_of_act",
