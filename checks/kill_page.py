@@ -229,7 +229,8 @@ def page(whole: Mapping) -> str:
          "of checks/rejects. Seconds are those of one core over all mutants; a check without "
          "seconds looks on while others run. Checks marked (deep) are the deep tier's own, "
          "which tries what the fast one accepts. Of the trainer, compare.py is asked first, and "
-         f"other tests only where it accepts a mutant.\n\n{_checks(matrix)}"),
+         "other tests only where it accepts a mutant; of a kernel, `artifact` only where nothing "
+         f"else refuses.\n\n{_checks(matrix)}"),
         ("By family of bugs", f"{_shares(rows, 'family', FAMILIES)}\n\n{_named(rows)}"),
         ("By operation", _shares(rows, "operation")),
         ("What needs a GPU", _cuda(whole)),

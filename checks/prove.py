@@ -273,7 +273,7 @@ class _Trials:
     def all(self, choices: list[dict[str, int]], file_last: bool) -> None:
         """What the tier asks for."""
         families = families_of(self.contract.name)
-        if not file_last:
+        if self.tier.file and not file_last:
             device_checks.of_the_file(self.subject(choices[0]))
         for number, parameters in enumerate(choices):
             subject = self.subject(parameters)
@@ -288,7 +288,7 @@ class _Trials:
                     more_checks.examine(subject, self.shapes, self.seed)
         if self.version.language == "py":
             self._algorithms()
-        if file_last and not self.ledger.faults:
+        if self.tier.file and file_last and not self.ledger.faults:
             device_checks.of_the_file(self.subject(choices[0]))
 
     def _algorithms(self) -> None:

@@ -32,7 +32,7 @@ class Tier:
     with and without a look; `cost`: of the largest launch, None for no limit; `every`: whether
     all configurations meet all families and laws, or those after the first plain numbers alone,
     and memory is examined at one shape; `more`: whether the checks that no other tier affords are
-    run (more_checks.py).
+    run (more_checks.py); `file`: whether the compiled file is looked at, which no seed changes.
     """
 
     drawn: int
@@ -46,17 +46,18 @@ class Tier:
     cost: int | None = None
     every: bool = True
     more: bool = False
+    file: bool = True
 
 
 ALL = (*SPINE, *MORE)
 TIERS = {"fast": Tier(30, 8), "deep": Tier(400, 100, ALL, ALL, more=True),
-         "more": Tier(1, 1, spine=False, more=True), "seeds": Tier(3, 1, spine=False)}
+         "more": Tier(1, 1, spine=False, more=True), "seeds": Tier(3, 1, spine=False, file=False)}
 EMULATED = {
     "fast": Tier(10, 3, (HOME, "even", "over"), (HOME,), offsets=9, repeats=2, many=8, cost=1 << 20,
                  every=False),
     "deep": Tier(100, 30, ALL, ALL, repeats=4, many=20, cost=1 << 24, more=True),
     "more": Tier(1, 1, spine=False, cost=1 << 24, more=True),
-    "seeds": Tier(3, 1, spine=False, cost=1 << 20)}
+    "seeds": Tier(3, 1, spine=False, cost=1 << 20, file=False)}
 
 
 def of(name: str, device) -> Tier:
