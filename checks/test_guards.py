@@ -69,7 +69,9 @@ def test_a_witness_is_the_first_fact_that_differs():
 def test_jobs_run_apart(tmp_path, monkeypatch):
     """One that dies, one that hangs and one that cannot be run leave the others alone."""
     def boom():
+        import faulthandler
         import os
+        faulthandler.disable()  # pytest's, which would tell of it at length
         os.kill(os.getpid(), 11)
 
     def hang():
