@@ -1,8 +1,13 @@
 """Wrong kernels are refused for their reason; a right and an empty one show that this counts."""
 
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from checks import refusals, select
+from checks.worker import Worker
 from ported import device as devices
 from ported import source
 from ported.device import DeviceError
@@ -19,9 +24,27 @@ def test_there_are_enough():
     assert sum(reject.check == "sanitizers" for reject in cuda) >= 8
 
 
+@pytest.fixture(scope="module")
+def judged(request):
+    """Of each reject that a test here asks for, its proof to come: a worker for each core."""
+    wanted = [item.callspec.params["reject"] for item in request.session.items
+              if getattr(item, "function", None) is test_refused_for_its_reason]
+    own, workers = threading.local(), []
+
+    def prepare() -> None:
+        own.worker = Worker()
+        workers.append(own.worker)
+    with ThreadPoolExecutor(os.cpu_count(), initializer=prepare) as pool:
+        yield {reject.name: pool.submit(lambda r=reject: refusals.judge(own.worker, r))
+               for reject in wanted}
+        pool.shutdown(cancel_futures=True)
+    for worker in workers:
+        worker.close()
+
+
 @pytest.mark.parametrize("reject", REJECTS, ids=lambda reject: reject.name)
-def test_refused_for_its_reason(reject, worker):
-    proof = refusals.judge(worker, reject)
+def test_refused_for_its_reason(reject, judged):
+    proof = judged[reject.name].result()
     found = refusals.verdict(reject, proof)
     shown = "; ".join(f"{fault['check']}: {fault['message']}" for fault in proof["faults"][:3])
     assert found == "refused", (f"{reject.name}: found {found} (by {', '.join(proof['refused'])}), "
@@ -65,7 +88,7 @@ def test_a_right_kernel_among_the_wrong_is_accepted(worker, tmp_path):
     ("does not compile", "no such thing;", "error"),
 ])
 def test_what_cannot_be_judged_is_said(what, body, verdict, worker, tmp_path, monkeypatch):
-    monkeypatch.setattr(refusals, "TIMEOUT", 20.0)
+    monkeypatch.setattr(refusals, "TIMEOUT", 8.0)
     version, _ = select.read("layernorm_forward_01")
     head, _, tail = version.text.partition("float eps) {")
     reject = planted(tmp_path, f"{head}float eps) {{ {body}{tail}")
