@@ -126,9 +126,7 @@ class TorchSide:
 
     def name(self) -> str:
         """The card's."""
-        import torch
-
-        return torch.cuda.get_device_name()
+        return self.torch.cuda.get_device_name()
 
     def steps(self, count: int) -> list[float]:
         torch, losses = self.torch, []

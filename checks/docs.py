@@ -25,7 +25,8 @@ FOLDERS_WITHOUT_PACKAGE = {
     "golden": "named tensors and curves from float64 stock, and the evidence; written by commands",
 }
 COUNTED = {"ported/c_src": ("*/*.c",), "cuda_src": ("*/*_[0-9][0-9]_*.cu", "*/*_[0-9][0-9]_*.py"),
-           "checks/rejects": ("*/*.*",), "checks/mutants": ("*.toml",)}
+           "checks/rejects": ("*/*.c", "*/*.cu", "*/*.py"),
+           "checks/mutants": ("*.toml",)}
 
 
 def described(place: str) -> str:

@@ -30,12 +30,13 @@ from ported.precision import FLOAT32, Precision, rounded
 SLACK = 3.0  # c of verification.md; calibrated by `python -m checks.gate --calibrate`
 STOCK = 2.0  # RMSE over stock's
 ORDERLY = 1024  # terms that may be added one after another, however PyTorch does it
-SMALLEST = 2.0**-126  # normal number; below it nothing has a relative precision
+SMALLEST = conceded.SMALLEST  # normal number; below it nothing has a relative precision
 UNITS = storage.UNITS
 LARGEST = {"float32": rounding.LARGEST, "bfloat16": 3.3961775292304957e38}
 TINIEST = {"float32": 2.0**-150, "bfloat16": 2.0**-134}
 PICKED = 8192  # elements that the bias is taken over
-ENOUGH = 9  # samples from which a habit is known; what errors share, fewer see by luck
+# Samples from which a habit is known, plain float32 among them: of fewer, luck makes habits.
+ENOUGH = measuring.SAMPLES + 1
 EPSILON = 1e-300
 
 

@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checks import cases, prove, refusals, report, run_shape, select, shapes
+from checks import cases, laws, prove, refusals, report, run_shape, select, shapes
 from checks.launch import GUARD, Stage, words
 from ported import contract as contracts
 from ported import device as devices
@@ -182,3 +183,15 @@ def test_one_kernel_and_nothing_else():
     assert result.returncode == 0, result.stdout + result.stderr
     assert "1 passed" in result.stdout and "ran 1" in result.stdout
     assert "residual_forward_01: proved" in result.stdout
+
+
+def test_a_law_of_scaling_excuses_what_is_faint_and_nothing_else():
+    """Half a denormal has fewer bits; anywhere else the law holds bit for bit."""
+    truth = SimpleNamespace(dtypes={"y": "bfloat16"})
+    trial = SimpleNamespace(known=SimpleNamespace(truth=truth))
+    before = np.float32([2.0**-127, 2.0**-127, 1.0, 2.0**-126])
+    got = np.float32([2.0**-126 + 2.0**-133, 2.0**-125, 2 + 2.0**-6, 2.0**-125 + 2.0**-132])
+    found = laws._but_for_faint(trial, "y", SimpleNamespace(outputs={"y": before}),
+                                SimpleNamespace(outputs={"y": got}), 1)
+    assert found[0] == 2 * before[0], "rounded where it was faint"
+    assert np.array_equal(found[1:], got[1:]), "too far, or of ordinary size"

@@ -47,6 +47,7 @@ def record(number: int, **changes):
     ({}, "proved"), ({"verdict": "refused"}, "refused"), ({"verdict": "crashed"}, "refused"),
     ({"verdict": "timed-out"}, "refused"), ({"verdict": None}, "refused"),
     ({"meaning": "of another file"}, "void"), ({"checks": {"gate": {"version": 0}}}, "stale"),
+    ({"verdict": "refused", "checks": {"gate": {"version": 0}}}, "stale"),
     ({"meaning": "of another file", "verdict": "refused"}, "void")])
 def test_what_a_record_says(changes, state):
     key = evidence.meaning(version(2), OF)
