@@ -4,8 +4,8 @@ Honest timing: random contents; each variant rotates over copies of its buffers 
 five times the second-level cache; all variants of a shape are sampled in random order round by
 round; time is the GPU's own, of graphs that hold a whole rotation. A variant's output after it has
 been timed must be, bit for bit, what one fresh call gives. What is faster than the contract's bytes
-at copy speed, or its operations at the rate of a large product, both measured in this run, is a
-fault of the measuring and fails.
+through the memory's pins, or its operations at the rate of a large product measured in this run, is
+a fault of the measuring and fails.
 """
 
 import fnmatch
@@ -84,7 +84,8 @@ def run(arguments, machine) -> int:
     torch.set_float32_matmul_precision("high" if machine.precision.name == "tf32" else "highest")
     roof = bench_cuda.ceilings(machine)
     print(f"{machine.processor}, {machine.precision.name}: copy {roof.bandwidth / 1e9:.0f} GB/s, "
-          f"product {roof.arithmetic / 1e12:.1f} TFLOP/s")
+          f"product {roof.arithmetic / 1e12:.1f} TFLOP/s, "
+          f"memory's pins {(roof.peak or 0) / 1e9:.0f} GB/s")
     faults = 0
     for of, key, axes, consts, ladder in chosen(arguments, machine, contracts):
         meanings = {v.name: evidence.meaning(v, of) for v in ladder}

@@ -19,7 +19,7 @@ import time
 from functools import cache
 from pathlib import Path
 
-from checks import scenarios, scenarios_bench
+from checks import scenarios, scenarios_bench, scenarios_gpu
 from checks.guard_runs import BROKEN, LATE
 from ported.contract import ROOT
 from ported.device.cpu import cache_directory
@@ -148,12 +148,23 @@ def sources(tree: Path) -> str:
     return whole.hexdigest()[:20]
 
 
+SCENARIOS = {"steps": scenarios.SCENARIOS, "bench": scenarios_bench.SCENARIOS,
+             "bench on cuda": scenarios_gpu.SCENARIOS}
+
+
+def shown_by(mutant) -> str:
+    """Which scenarios look for a mutant's witness."""
+    if mutant.area != "bench":
+        return "steps"
+    return "bench on cuda" if mutant.device == "cuda" else "bench"
+
+
 @cache
-def originals(root: Path = ROOT, bench: bool = False) -> dict[str, dict[str, str]]:
+def originals(root: Path = ROOT, of: str = "steps") -> dict[str, dict[str, str]]:
     """The facts of the scenarios of trainer and steps, or of the bench, in the checkout itself;
     kept in the user's cache."""
-    names = (scenarios_bench if bench else scenarios).SCENARIOS
-    path = cache_directory() / "scenarios" / f"{'bench' if bench else 'steps'}-{sources(root)}.json"
+    names = SCENARIOS[of]
+    path = cache_directory() / "scenarios" / f"{of.replace(' ', '-')}-{sources(root)}.json"
     if not path.is_file():
         records = _ran(root, [f"scenario:{name}" for name in names])
         wrong = [r["said"] for r in records if "facts" not in r or "raises" in r["facts"]]
@@ -196,7 +207,7 @@ def judge(mutant, tree: Path, root: Path = ROOT, enough: bool = False) -> dict:
     `first` what the first of them said, `ran` seconds by guard, `named` what --bisect named.
     """
     begin, names = time.monotonic(), applicable(mutant)
-    expected = originals(root, mutant.area == "bench")
+    expected = originals(root, shown_by(mutant))
     jobs = {name: f"scenario:{name}" for name in expected}
     first = [name for name in names if name in FIRST and enough] or names
     records: dict[str, dict] = {}

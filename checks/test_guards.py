@@ -89,6 +89,13 @@ def test_jobs_run_apart(tmp_path, monkeypatch):
     assert records[3]["facts"] == {"a": "1"}
 
 
+def test_every_mutant_has_its_scenarios():
+    names = [name for group in guards.SCENARIOS.values() for name in group]
+    assert len(names) == len(set(names))
+    found = {guards.shown_by(mutant) for mutant in every()}
+    assert found == set(guards.SCENARIOS)
+
+
 def test_scenarios_repeat_themselves():
     for name in ("schedules", "data", "proofs", "checkpoints"):
         assert scenarios.SCENARIOS[name]() == scenarios.SCENARIOS[name](), name

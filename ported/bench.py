@@ -113,12 +113,14 @@ def contract_operations(contract: Contract, axes: Mapping[str, int]) -> int | No
 class Ceilings:
     """Bytes a second of a copy or an update in place, the higher; operations a second, two a
     multiply-add: of independent float32 ones on a processor, of a large matrix product in the run's
-    precision on a GPU. `cache`: bytes a second of copies within a core's own cache, by all threads,
-    where a shared cache may hold what is timed."""
+    precision on a GPU. `peak`: bytes a second that nothing exceeds, where a copy is not the
+    quickest there is: copies within a core's own cache, by all threads, since a shared cache may
+    hold what is timed; of a GPU what the memory's clock and width allow, since reading alone is
+    quicker than reading and writing."""
 
     bandwidth: float
     arithmetic: float
-    cache: float | None = None
+    peak: float | None = None
 
     def floors(self, nbytes: int, operations: int | None) -> dict[str, float]:
         """Seconds that moving the bytes and doing the operations take at least."""
@@ -126,7 +128,7 @@ class Ceilings:
 
     def beaten(self, nbytes: int, operations: int | None, seconds: float) -> str:
         """Why a time cannot be: it is below what the bytes and operations take at the quickest."""
-        floors = {"memory": nbytes / (self.cache or self.bandwidth),
+        floors = {"memory": nbytes / (self.peak or self.bandwidth),
                   "FMA": (operations or 0) / self.arithmetic}
         roof = max(floors, key=floors.get)
         return "" if seconds >= BELOW * floors[roof] else (

@@ -22,8 +22,16 @@ FEW = 4  # algorithms of a library that are tried
 
 
 def ceilings(device) -> Ceilings:
-    """Bytes a second, read and written, of a copy; operations a second of the fastest product."""
-    return Ceilings(2 * COPIED / copy_seconds(device), 2 * SIDE**3 / product_seconds(device))
+    """Bytes a second, read and written, of a copy; operations a second of the fastest product;
+    bytes a second of the memory's pins."""
+    return Ceilings(2 * COPIED / copy_seconds(device), 2 * SIDE**3 / product_seconds(device),
+                    pins(device.properties))
+
+
+def pins(properties: Mapping[str, int]) -> float | None:
+    """Bytes a second of a memory of so many bits, two a clock; None where the driver keeps its
+    clock to itself."""
+    return 2e3 * properties["memory_clock"] * properties["bus_bits"] / 8 or None
 
 
 def copy_seconds(device, nbytes: int = COPIED) -> float:

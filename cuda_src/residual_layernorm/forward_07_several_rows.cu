@@ -1,15 +1,11 @@
 // A warp has ROWS rows at once: all packets of both inputs are asked for before the first is used,
 // the steps of their sums go side by side, and weight and bias are read once for all
-// (layernorm/several.cuh). What is stored leaves the caches first (HINT, streams.cuh). Tuned are
-// how they treat what is loaded (LOADS, as HINT), and whether the sum is stored at once or with
-// the normalised rows (LATE).
-// Against 05: ROWS times the bytes on their way a warp; nothing is stored before all have been
-// asked for.
+// (layernorm/several.cuh). What is stored leaves the caches first (HINT, streams.cuh).
+// Against 05: ROWS times the bytes on their way a warp; nothing is stored before the row is known,
+// so that a warp reads for a while, then writes for a while.
 //
-//@ block   128
+//@ block   128 64
 //@ tune    ROWS 1 2
-//@ tune    LOADS 2 0
-//@ tune    LATE 0 1
 //@ tune    HINT 2
 //@ static  C
 //@ needs   C <= 32 * block
@@ -19,15 +15,6 @@
 //@ claims  deterministic batch_invariant no_atomics
 #include "sum.cuh"
 #include "layernorm/several.cuh"
-
-template <class T>
-__device__ inline void load_row(Words<T> (&held)[PACKETS], const T* row, bool packed) {
-    if constexpr (LOADS == 2) {
-        read_row(held, row, packed);
-    } else {
-        take_row<false>(held, row, packed);
-    }
-}
 
 extern "C" __global__ void __launch_bounds__(block)
 residual_layernorm_forward(R* res, F* out, float* mean, float* rstd, const R* inp1, const F* inp2,
@@ -40,26 +27,22 @@ residual_layernorm_forward(R* res, F* out, float* mean, float* rstd, const R* in
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
         if (n + i < N) {
-            load_row(x[i], inp1 + (n + i) * C, packed);
-            load_row(branch[i], inp2 + (n + i) * C, packed);
+            read_row(x[i], inp1 + (n + i) * C, packed);
+            read_row(branch[i], inp2 + (n + i) * C, packed);
         }
     }
-    auto store_sums = [&] {
-#pragma unroll
-        for (int i = 0; i < ROWS; i++) {
-#pragma unroll
-            for (int v = 0; v < PACKETS; v++)
-                if (n + i < N) write_packet(res + (n + i) * C, channel(v), x[i][v], packed);
-        }
-    };
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
 #pragma unroll
         for (int v = 0; v < PACKETS; v++) x[i][v] = summed(x[i][v], branch[i][v]);
     }
-    if (LATE == 0) store_sums();
     float m[ROWS], r[ROWS];
     statistics_of(x, eps, room, m, r);
-    if (LATE == 1) store_sums();
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) {
+#pragma unroll
+        for (int v = 0; v < PACKETS; v++)
+            if (n + i < N) write_packet(res + (n + i) * C, channel(v), x[i][v], packed);
+    }
     write_rows(out, mean, rstd, x, m, r, weight, bias, N, packed);
 }
