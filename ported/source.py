@@ -5,7 +5,9 @@ Directives are the lines that begin with `//@` (in a Python version file, `#@`).
 """
 
 import ast
+import contextlib
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -33,6 +35,8 @@ DEVICES = ("cpu", "emulated", "cuda")  # modules of ported/device
 DEVICE_VALUES = ("threads", "multiprocessors", "shared_limit")
 _FILE = re.compile(rf"({'|'.join(DIRECTIONS)})_(\d\d)_(\w+)\.(c|cu|py)")
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
+_INCLUDE = re.compile(r'# ?include "([^"]+)"')
+_SHARED = (f"{ROOT}/ported/c_src", f"{ROOT}/cuda_src")  # what every file may take headers from
 
 
 @dataclass(frozen=True)
@@ -118,39 +122,81 @@ class Version:
         own = sorted(f"@{line}" for _, line in directive_lines(self.text, self.path)
                      if not line.startswith("reject"))
         read = _python_lines if self.language == "py" else _code_lines
-        return "\n".join([*own, *read(self.text, self.path.parent, set())])
+        return "\n".join([*own, *read(self.text, str(self.path.parent), set())])
 
     @cached_property
     def digest(self) -> str:
         return hashlib.sha256(self.meaning.encode()).hexdigest()
 
 
-def _header_path(name: str, folder: Path) -> Path | None:
-    """A header of the project's own: beside the file, or in the tree's source folders."""
-    places = (folder, folder.parent, *(ROOT / "ported" / "c_src", ROOT / "cuda_src"))
-    return next((place / name for place in places if (place / name).is_file()), None)
+_held: dict[str, str | None] | None = None  # texts by path, while the tree stands still
+
+
+@contextlib.contextmanager
+def held():
+    """Within, each header is looked for and read once: the tree must not change. Files take long to
+    open on some machines, and a start opens hundreds."""
+    global _held
+    before, _held = _held, {}
+    try:
+        yield
+    finally:
+        _held = before
+
+
+def _text(path: str) -> str | None:
+    """The file's text; None where there is no such file."""
+    if _held is not None and path in _held:
+        return _held[path]
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        text = None
+    if _held is not None:
+        _held[path] = text
+    return text
+
+
+def _header(name: str, folder: str) -> tuple[str, str] | None:
+    """(path, text) of a header of the project's own: beside the file, or in the tree's source
+    folders."""
+    for place in (folder, os.path.dirname(folder), *_SHARED):
+        path = f"{place}/{name}"
+        if (text := _text(path)) is not None:
+            return path, text
+    return None
 
 
 @cache
-def _words(text: str) -> tuple[str, ...]:
-    """The lines without comments, each word a space from the next; headers come often."""
-    return tuple(" ".join(line.split()) for line in _COMMENT.sub(" ", text).splitlines())
-
-
-def _code_lines(text: str, folder: Path, seen: set[Path]) -> list[str]:
-    lines = []
-    for words in _words(text):
-        include = words.startswith("#") and re.fullmatch(r'# ?include "([^"]+)"', words)
-        header = _header_path(include.group(1), folder) if include else None
-        if header is not None and header not in seen:
-            seen.add(header)
-            lines += _code_lines(header.read_text(), header.parent, seen)
-        elif words and header is None:
+def _pieces(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The lines without comments, each word a space from the next, with the name of the header that
+    a line takes in before those that follow it; headers come often."""
+    pieces, lines = [], []
+    for words in (" ".join(line.split()) for line in _COMMENT.sub(" ", text).splitlines()):
+        if words.startswith("#") and (include := _INCLUDE.fullmatch(words)):
+            pieces.append(("", tuple(lines)))
+            pieces.append((include[1], (words,)))
+            lines = []
+        elif words:
             lines.append(words)
+    return (*pieces, ("", tuple(lines)))
+
+
+def _code_lines(text: str, folder: str, seen: set[str]) -> list[str]:
+    """The pieces with the project's own headers in their places, each once."""
+    lines = []
+    for name, words in _pieces(text):
+        header = _header(name, folder) if name else None
+        if header is None:
+            lines += words
+        elif header[0] not in seen:
+            seen.add(header[0])
+            lines += _code_lines(header[1], os.path.dirname(header[0]), seen)
     return lines
 
 
-def _python_lines(text: str, folder: Path, seen: set[Path]) -> list[str]:
+def _python_lines(text: str, folder: str, seen: set[str]) -> list[str]:
     """A Python version as syntax, with what it stands on: the modules of ported/device that it
     imports (the devices themselves apart), and the .cu files that those name."""
     own, places = _syntax(text)
@@ -158,13 +204,13 @@ def _python_lines(text: str, folder: Path, seen: set[Path]) -> list[str]:
     for place in places:
         if place not in seen:
             seen.add(place)
-            read = _python_lines if place.suffix == ".py" else _code_lines
-            lines += read(place.read_text(), place.parent, seen)
+            read = _python_lines if place.endswith(".py") else _code_lines
+            lines += read(_text(place), os.path.dirname(place), seen)
     return lines
 
 
 @cache
-def _syntax(text: str) -> tuple[str, tuple[Path, ...]]:
+def _syntax(text: str) -> tuple[str, tuple[str, ...]]:
     """Python without prose, and the files of ours that it names."""
     tree, found = ast.parse(text), []
     own = ast.unparse(without_prose(tree)).replace('"', "'")  # Pythons differ in quotes
@@ -174,7 +220,7 @@ def _syntax(text: str) -> tuple[str, tuple[Path, ...]]:
             found += [ROOT / (name.replace(".", "/") + ".py") for name in names]
         elif isinstance(node, ast.Constant) and str(node.value).endswith(".cu"):
             found.append(ROOT / "cuda_src" / str(node.value))
-    return own, tuple(p for p in found if p.is_file() and p.stem not in DEVICES)
+    return own, tuple(str(p) for p in found if p.is_file() and p.stem not in DEVICES)
 
 
 def _parameters(path: Path, text: str, function: str) -> tuple[Parameter, ...]:
