@@ -1,6 +1,8 @@
 """compare.py --bisect as a guard: short runs of a small model under several rewrites.
 
-    python -m checks.guard_compare    the exit code; lines `named: ...`, what each mode names first
+    python -m checks.guard_compare        the exit code; lines `named: ...`, what each mode names
+                                          first
+    python -m checks.guard_compare WORD   the same until WORD is named
 
 One whole comparison, bisected; then, in other rewrites, the program, its plan, and its steps on the
 reference's inputs; then the trainer's own parts in bfloat16 with master weights, on the emulated
@@ -76,9 +78,10 @@ def _everything(flags: list[str]) -> Iterator[Iterable]:
         yield _walked(parse([*flags, *FLAGS, *more])[0])
 
 
-def guarded() -> int:
-    """0 where everything holds; prints what the first of each mode names."""
-    start.kernels_for, wrong = training_run.unproved, 0
+def guarded(until: str | None = None) -> int:
+    """0 where everything holds; prints what the first of each mode names. Where `until` is given,
+    that is all once something is refused and `until` is among what was named, or empty."""
+    start.kernels_for, wrong, named = training_run.unproved, 0, {""}
     with tempfile.TemporaryDirectory() as folder:
         try:
             for part in _everything(training_run.learnable(Path(folder))):
@@ -86,9 +89,12 @@ def guarded() -> int:
                 for one in part:
                     if not one.accepted and one.mode not in seen:
                         seen.add(one.mode)
+                        named.update(one.operation.split())
                         wrong += 1
                         print(f"first to leave its bound, {one}\nnamed: {one.operation}",
                               flush=True)
+                if wrong and until in named:
+                    break
         except Exception:  # of the patched checkout: told, and a refusal like any other
             traceback.print_exc(file=sys.stdout)
             wrong += 1
@@ -96,4 +102,4 @@ def guarded() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded())
+    sys.exit(guarded(*sys.argv[1:]))

@@ -93,12 +93,13 @@ def _scenario(place: Path, name: str) -> int:
 
 
 def _guard(place: Path, name: str) -> int:
-    """pytest on some tests, or a check that is a function `guarded()` of a module."""
+    """pytest on some tests, or a check that is a function `guarded(*words)` of a module."""
     _, _, what = name.partition("=")
     if what.startswith("module "):
         import importlib
 
-        return importlib.import_module(what.removeprefix("module ")).guarded()
+        module, *words = what.removeprefix("module ").split(" ")
+        return importlib.import_module(module).guarded(*words)
     import pytest
 
     return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0",

@@ -201,7 +201,7 @@ def message(said: str) -> str:
 
 def judge(mutant, tree: Path, root: Path = ROOT, enough: bool = False) -> dict:
     """How the guards take a mutant whose patch stands in `tree`; `root` is the original. `enough`:
-    once compare.py has refused it, no other guard is run.
+    once compare.py has refused it and named the culprit, nothing else is run.
 
     state: killed-by, survived, timed-out, or equivalent (no witness). `by`: guards that refuse,
     `first` what the first of them said, `ran` seconds by guard, `named` what --bisect named.
@@ -214,6 +214,8 @@ def judge(mutant, tree: Path, root: Path = ROOT, enough: bool = False) -> dict:
     rest = [name for name in names if name not in first]
     for part in (first, rest) if rest else (first,):
         jobs |= {f"guard {name}": f"guard:{name}={GUARDS[name]}" for name in part}
+        if enough and "guard compare" in jobs:  # no further than to the culprit
+            jobs["guard compare"] += f" {getattr(mutant, 'culprit', '')}"
         records |= dict(zip(jobs, _ran(tree, list(jobs.values()), expected), strict=True))
         jobs = {}
         if any(records[f"guard {name}"]["code"] for name in part):

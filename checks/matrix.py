@@ -32,7 +32,7 @@ from ported.contract import ROOT
 
 SEEDS = 1000  # over all honest variants together, in a full run
 CHUNK = 20  # seeds of a variant that are run in one go
-SAMPLE = 60.0  # seconds of one core for a sample, by what the last full run took
+SAMPLE = 45.0  # seconds of one core for a sample, by what the last full run took
 
 
 def parser() -> argparse.ArgumentParser:
@@ -147,8 +147,8 @@ class Run:
 
     def about(self) -> dict:
         """Where and when, how long, and how much was taken from earlier runs."""
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT,
-                                capture_output=True, text=True).stdout.strip()
+        commit = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude", "*"],
+                                cwd=ROOT, capture_output=True, text=True).stdout.strip()
         return {"date": datetime.date.today().isoformat(), "commit": commit,
                 "machine": f"{self.options.jobs} cores, {platform.machine()}",
                 "seconds": round(time.monotonic() - self.start), "reused": self.store.reused}

@@ -19,7 +19,7 @@ def every():
 def test_what_a_guard_runs_is_there(guard):
     words = guards.GUARDS[guard].split(" ")
     if words[0] == "module":
-        assert "def guarded() -> int:" in (ROOT / (words[1].replace(".", "/") + ".py")).read_text()
+        assert "def guarded(" in (ROOT / (words[1].replace(".", "/") + ".py")).read_text()
         return
     files = [word for word in words if not word.startswith("-")]
     assert files and all((ROOT / file).is_file() for file in files)

@@ -1,6 +1,7 @@
 """The mutants' files, how a patch is applied, witnesses, sums of rows, the page, and a sample."""
 
 import json
+import os
 import re
 
 import pytest
@@ -119,8 +120,8 @@ def test_a_patch_lasts_as_long_as_its_context(tmp_path):
 
 
 def judged(tmp_path, *chosen: Mutant) -> list[dict]:
-    return all_of([lambda court, m=m: court.judge(m) for m in chosen], ["one"] * len(chosen), 1,
-                  Store(tmp_path / "store"), "", lambda row: None)
+    return all_of([lambda court, m=m: court.judge(m) for m in chosen], [m.becomes for m in chosen],
+                  len(os.sched_getaffinity(0)), Store(tmp_path / "store"), "", lambda row: None)
 
 
 LOOP = "dweight[c] += "  # stands once in the version below
