@@ -83,9 +83,9 @@ def run(arguments, machine) -> int:
     raw = json.loads(path.read_text()) if path.is_file() and not arguments.again else {}
     torch.set_float32_matmul_precision("high" if machine.precision.name == "tf32" else "highest")
     roof = bench_cuda.ceilings(machine)
+    pins = f", the memory's pins {roof.peak / 1e9:.0f} GB/s" if roof.peak else ""
     print(f"{machine.processor}, {machine.precision.name}: copy {roof.bandwidth / 1e9:.0f} GB/s, "
-          f"product {roof.arithmetic / 1e12:.1f} TFLOP/s, "
-          f"memory's pins {(roof.peak or 0) / 1e9:.0f} GB/s")
+          f"product {roof.arithmetic / 1e12:.1f} TFLOP/s{pins}")
     faults = 0
     for of, key, axes, consts, ladder in chosen(arguments, machine, contracts):
         meanings = {v.name: evidence.meaning(v, of) for v in ladder}

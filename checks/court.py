@@ -116,7 +116,7 @@ class Court:
         path = self.tree / mutant.file
         text = path.read_text() if path.is_file() else ""
         kept = self.store.path("guards", mutant.label, mutant.anchor, mutant.becomes, text,
-                               guards_code(self.clean_tree), self.thorough)
+                               mutant.culprit, guards_code(self.clean_tree), self.thorough)
         found = self.store.get(kept)
         if found is None:
             with mutants.throw_away(self.clean_tree) as tree, mutants.applied(mutant, tree):

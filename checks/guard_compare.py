@@ -79,8 +79,8 @@ def _everything(flags: list[str]) -> Iterator[Iterable]:
 
 
 def guarded(until: str | None = None) -> int:
-    """0 where everything holds; prints what the first of each mode names. Where `until` is given,
-    that is all once something is refused and `until` is among what was named, or empty."""
+    """0 where everything holds; prints what the first of each mode names. `until` ends it after the
+    first part that refuses something, `until` having been named; an empty one asks for no name."""
     start.kernels_for, wrong, named = training_run.unproved, 0, {""}
     with tempfile.TemporaryDirectory() as folder:
         try:

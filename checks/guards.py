@@ -161,21 +161,21 @@ def shown_by(mutant) -> str:
 
 @cache
 def originals(root: Path = ROOT, of: str = "steps") -> dict[str, dict[str, str]]:
-    """The facts of the scenarios of trainer and steps, or of the bench, in the checkout itself;
-    kept in the user's cache."""
-    names = SCENARIOS[of]
-    path = cache_directory() / "scenarios" / f"{of.replace(' ', '-')}-{sources(root)}.json"
-    if not path.is_file():
-        records = _ran(root, [f"scenario:{name}" for name in names])
-        wrong = [r["said"] for r in records if "facts" not in r or "raises" in r["facts"]]
-        if wrong:
-            raise RuntimeError(f"a scenario fails in the checkout itself: {wrong[0][-500:]}")
-        found = dict(zip(names, (r["facts"] for r in records), strict=True))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        making = path.with_suffix(f".{os.getpid()}")
-        making.write_text(json.dumps(found))
-        os.replace(making, path)
-    return json.loads(path.read_text())
+    """The facts of the scenarios of trainer and steps, of the bench, or of the bench on a GPU, in
+    the checkout itself; kept in the user's cache, but for those of a GPU, which are its own."""
+    path = cache_directory() / "scenarios" / f"{of}-{sources(root)}.json"
+    if of != "bench on cuda" and path.is_file():
+        return json.loads(path.read_text())
+    records = _ran(root, [f"scenario:{name}" for name in SCENARIOS[of]])
+    wrong = [r["said"] for r in records if "facts" not in r or "raises" in r["facts"]]
+    if wrong:
+        raise RuntimeError(f"a scenario fails in the checkout itself: {wrong[0][-500:]}")
+    found = dict(zip(SCENARIOS[of], (r["facts"] for r in records), strict=True))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = path.with_suffix(f".{os.getpid()}")
+    making.write_text(json.dumps(found))
+    os.replace(making, path)
+    return found
 
 
 def witness(records: dict[str, dict], expected: dict[str, dict[str, str]]) -> str:
@@ -195,13 +195,14 @@ def witness(records: dict[str, dict], expected: dict[str, dict[str, str]]) -> st
 def message(said: str) -> str:
     """The line of a guard's words that says most."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(("E  ", "FAILED", "ERROR", "first to"))]
+    telling = [line for line in lines if line.startswith(("E  ", "FAILED", "ERROR", "first to"))
+               or "FAULT: " in line]
     return (telling or lines or [""])[0][:300]
 
 
 def judge(mutant, tree: Path, root: Path = ROOT, enough: bool = False) -> dict:
     """How the guards take a mutant whose patch stands in `tree`; `root` is the original. `enough`:
-    once compare.py has refused it and named the culprit, nothing else is run.
+    compare.py ends when it has named the culprit, and once it refuses no other guard is run.
 
     state: killed-by, survived, timed-out, or equivalent (no witness). `by`: guards that refuse,
     `first` what the first of them said, `ran` seconds by guard, `named` what --bisect named.

@@ -5,12 +5,15 @@
 
 A child process launches each version at a few small shapes, every buffer in an allocation of its
 own size, outputs and scratch not written before; the tools watch it. Where a tool finds faults,
-each version is run alone under it, so that a fault blames only its own. Exit code 0: nothing found.
+each version is run alone under it, so that a fault blames only its own. Exit code 0: nothing found,
+but for races and barriers within kernels that cuDNN has generated.
 
-Of versions that call a vendor's library two things differ. Outputs and scratch are written before
-under initcheck, which does not see what a library's kernels store in bulk. And what is said of a
-library's own kernels, which nobody here can mend, is told apart: their reports name no line of a
-source, and ours, compiled with lines, do.
+Of versions that call a vendor's library three things differ. Under initcheck, which does not see
+what a library's kernels store in bulk, outputs and scratch are filled beforehand. Under memcheck
+errors of the driver's functions are not reported: libraries ask for some that it may lack. And
+races and barriers within cuDNN's own kernels, of which PyTorch's calls show the same, are told
+apart: nobody here can mend them. What a library reads or writes out of bounds is a fault like any
+other: it is we who tell it sizes.
 """
 
 import argparse
@@ -31,9 +34,9 @@ from ported import source
 from ported.contract import ROOT
 from ported.precision import PRECISIONS, encode
 
-# Libraries ask the driver for functions that it may lack: not an error; ours are all looked at.
-TOOLS = {"memcheck": ("--report-api-errors", "no"), "racecheck": (), "initcheck": (),
-         "synccheck": ()}
+TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
+WITHIN = ("racecheck", "synccheck")  # tools whose word on a library's own kernels is told apart
+GENERATED = "cudnn_generated_"  # how cuDNN calls such kernels
 PLACES = (HOME, "tile", "over")
 SECONDS = 400.0
 FAULT = 7  # exit code that the tools are told to end with
@@ -90,11 +93,14 @@ def _zeros(shape):
 
 
 def watch(tool: str, names: list[str], precision: str, seconds: float = SECONDS) -> dict:
-    """What one tool says of a child that launches `names`, within `seconds`."""
-    command = ["compute-sanitizer", "--tool", tool, *TOOLS[tool], "--error-exitcode", str(FAULT),
-               "--print-limit", "1000", sys.executable, "-m", "checks.sanitize", "--launch",
-               ",".join(names), "--dtype", precision,
-               *(["--written"] if tool == "initcheck" else [])]
+    """What one tool says of a child that launches `names`, within `seconds`. `theirs`: the kernels
+    that cuDNN generated, where all that it says is about them."""
+    library = any(map(_of_a_library, names))
+    command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", str(FAULT),
+               "--print-limit", "1000",
+               *(["--report-api-errors", "no"] if tool == "memcheck" and library else []),
+               sys.executable, "-m", "checks.sanitize", "--launch", ",".join(names),
+               "--dtype", precision, *(["--written"] if tool == "initcheck" else [])]
     try:
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds)
         text, code = result.stdout + result.stderr, result.returncode
@@ -102,25 +108,34 @@ def watch(tool: str, names: list[str], precision: str, seconds: float = SECONDS)
         text, code = (error.stdout or b"").decode(errors="replace"), "timed-out"
     launched = dict(re.findall(r"^launched (\w+) (\d+)$", text, re.M))
     errors = re.findall(r"(?:ERROR|RACECHECK) SUMMARY: (\d+)", text)
-    clean = code == 0 and errors == ["0"] and all(int(launched.get(n, 0)) for n in names)
+    whole = all(int(launched.get(name, 0)) for name in names)
+    clean = code == 0 and errors == ["0"] and whole
     said = [line for line in text.splitlines() if "=========" in line]
-    return {"clean": clean, "code": code, "theirs": code == FAULT and theirs("\n".join(said)),
+    excused = whole and library and code == FAULT and tool in WITHIN
+    return {"clean": clean, "code": code, "theirs": generated("\n".join(said)) if excused else [],
             "said": [] if clean else said, "tail": [] if clean else text.splitlines()[-6:]}
 
 
-def theirs(said: str) -> list[str]:
-    """The library's kernels that all of a tool's reports are about; empty where one report, or
-    more, is about a kernel with lines, or was not printed."""
-    places = re.findall(r"(?:access at|^=+\s+at) (\S.*)", said, re.M)
-    if "were not printed" in said or any(re.search(r" in \S+:\d+", place) for place in places):
-        return []
-    return sorted({place.split("+0x")[0] for place in places})
+def generated(said: str) -> list[str]:
+    """The kernels that cuDNN generated, where every report is about such kernels alone; else none:
+    a report without a place, or one that was not printed, may be about anything."""
+    heads = [match.start() for match in re.finditer(r"^=+ (?!COMPUTE-SANITIZER|[A-Z]+ SUMMARY:)\S",
+                                                    said, re.M)]
+    found: set[str] = set()
+    for start, end in zip(heads, [*heads[1:], len(said)], strict=False):
+        places = re.findall(r"(?:access at|^=+\s+at) (\S+)", said[start:end], re.M)
+        if not places or not all(place.startswith(GENERATED) for place in places):
+            return []
+        found |= {place.split("+0x")[0] for place in places}
+    return [] if "were not printed" in said else sorted(found)
 
 
 def examine(names: list[str], precision: str, seconds: float) -> dict[str, dict[str, str]]:
     """Of each version what each tool found: clean, or the head of its report. `seconds`: that a
-    tool may take over a quarter of the versions, or one."""
-    groups = [names[k::4] for k in range(4) if names[k::4]]
+    tool may take over a group of the versions, or one. Those of libraries are a group."""
+    libraries = [name for name in names if _of_a_library(name)]
+    ours = [name for name in names if name not in libraries]
+    groups = [part for part in (*(ours[k::3] for k in range(3)), libraries) if part]
     found: dict[str, dict[str, str]] = {name: {} for name in names}
     with ThreadPoolExecutor(8) as pool:
         jobs = {(tool, k): pool.submit(watch, tool, group, precision, seconds)
@@ -139,7 +154,7 @@ def examine(names: list[str], precision: str, seconds: float) -> dict[str, dict[
             one = job.result()
             if one["clean"]:
                 found[name][tool] = "clean"
-            elif one["theirs"] and _of_a_library(name):
+            elif one["theirs"]:
                 found[name][tool] = f"{THEIRS}{', '.join(one['theirs'])}"
             else:
                 found[name][tool] = "\n".join(
@@ -157,7 +172,7 @@ def main() -> int:
     parser.add_argument("--dtype", default="bfloat16", choices=list(PRECISIONS))
     parser.add_argument("--out", help="JSON file for what was found")
     parser.add_argument("--seconds", type=float, default=SECONDS,
-                        help=f"that a tool may take at once (default {SECONDS:.0f})")
+                        help=f"for one tool over one group of versions ({SECONDS:.0f})")
     parser.add_argument("--launch", help=argparse.SUPPRESS)
     parser.add_argument("--written", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -129,32 +130,33 @@ class Version:
         return hashlib.sha256(self.meaning.encode()).hexdigest()
 
 
-_held: dict[str, str | None] | None = None  # texts by path, while the tree stands still
+# Texts by path, while the tree stands still.
+_held: ContextVar[dict[str, str | None] | None] = ContextVar("held", default=None)
 
 
 @contextlib.contextmanager
 def held():
-    """Within, each header is looked for and read once: the tree must not change. Files take long to
-    open on some machines, and a start opens hundreds."""
-    global _held
-    before, _held = _held, {}
+    """Within, this thread looks for each header and reads it once: the tree must not change. Files
+    take long to open on some machines, and a start opens hundreds."""
+    token = _held.set({})
     try:
         yield
     finally:
-        _held = before
+        _held.reset(token)
 
 
 def _text(path: str) -> str | None:
     """The file's text; None where there is no such file."""
-    if _held is not None and path in _held:
-        return _held[path]
+    known = _held.get()
+    if known is not None and path in known:
+        return known[path]
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         text = None
-    if _held is not None:
-        _held[path] = text
+    if known is not None:
+        known[path] = text
     return text
 
 
@@ -170,8 +172,8 @@ def _header(name: str, folder: str) -> tuple[str, str] | None:
 
 @cache
 def _pieces(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """The lines without comments, each word a space from the next, with the name of the header that
-    a line takes in before those that follow it; headers come often."""
+    """Runs of lines without comments, each word a space from the next: (header, lines), where an
+    `#include "header"` is a run of its own and other runs have no header. Headers come often."""
     pieces, lines = [], []
     for words in (" ".join(line.split()) for line in _COMMENT.sub(" ", text).splitlines()):
         if words.startswith("#") and (include := _INCLUDE.fullmatch(words)):
