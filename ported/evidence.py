@@ -221,8 +221,7 @@ def seconds(candidates: list[Version], contract: Contract, axes: Mapping[str, in
 def read_ahead(language: str) -> None:
     """Reads what needs no device: the versions, and what their proofs are keyed by."""
     with source.held():
-        for version in _versions(language).values():
-            _ = version.digest
+        _ = [version.digest for version in _versions(language).values()]
 
 
 def _versions(language: str) -> dict[str, Version]:
