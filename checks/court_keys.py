@@ -11,6 +11,7 @@ from pathlib import Path
 from checks import more_checks
 from checks.prove import CHECKS, CUDA_CHECKS
 from ported.contract import ROOT, without_prose
+from ported.parsing import parsed
 
 NOT_THE_PROVER = ("checks/command.py", "checks/witness.py")  # imported by it for other jobs
 DEEP = ("checks/more_checks.py",)
@@ -25,7 +26,7 @@ def imported(root: Path, first: Iterable[str], apart: tuple[str, ...] = ()) -> l
         if name in found or name in apart or not (root / name).is_file():
             continue
         found.add(name)
-        for node in ast.walk(ast.parse((root / name).read_text())):
+        for node in ast.walk(parsed((root / name).read_text())):
             if isinstance(node, ast.Import):
                 words = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
@@ -49,7 +50,7 @@ def prover(root: Path, operation: str, tier: str = "") -> str:
     own = [f"reference/{kind}/{operation}.py" for kind in ("explicit", "stock")]
     apart = NOT_THE_PROVER if deep else NOT_THE_PROVER + DEEP
     for name in imported(root, ("checks/worker.py", *devices, *own), apart):
-        digest.update(ast.unparse(without_prose(ast.parse((root / name).read_text()))).encode())
+        digest.update(ast.unparse(without_prose(parsed((root / name).read_text()))).encode())
     beside = [*(root / "checks").glob("*.c")] if deep else []
     for path in sorted([*(root / "ported" / "device" / "emulation").rglob("*.[ch]*"), *beside]):
         digest.update(path.read_bytes())

@@ -23,6 +23,7 @@ from checks import scenarios, scenarios_bench, scenarios_gpu
 from checks.guard_runs import BROKEN, LATE
 from ported.contract import ROOT
 from ported.device.cpu import cache_directory
+from ported.parsing import parsed
 
 FIRST = ("compare",)  # the trainer's own guard, which is to catch them all
 LIMIT = 3000.0  # seconds for all guards of one mutant
@@ -69,7 +70,7 @@ DYNAMIC = ("reference/interpreter.py", "checks/cases.py", "checks/test_reference
 def _imports(path: Path) -> list[ast.AST]:
     """A file's import statements; in checks/ those that importing it makes, elsewhere late ones
     too, since the trainer imports much where it is needed."""
-    tree = ast.parse((ROOT / path).read_text())
+    tree = parsed((ROOT / path).read_text())
     nodes = tree.body if path.parts[0] == "checks" else ast.walk(tree)
     return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ported import expressions
+from ported.parsing import ONE, parsed
 from reference.shapes import Axis
 from reference.signature import DIRECTIONS, Signature
 from reference.signature import read as signatures
@@ -119,7 +120,7 @@ def _said(tree: ast.Module) -> str:
 def _meaning(path: Path, seen: set[Path]) -> str:
     """Syntax of an explicit file and of the explicit files that it is composed of."""
     seen.add(path)
-    tree = ast.parse(path.read_text())
+    tree = parsed(path.read_text())
     parts = []
     for node in ast.walk(tree):
         if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("reference"):
@@ -167,9 +168,11 @@ def _rounded(tree: ast.Module, direction: str) -> tuple[str, ...]:
 def read(path: Path) -> dict[str, Contract]:
     """The contracts of one explicit file by name, as `layernorm_forward`."""
     meaning = _meaning(path, set())
-    tree = ast.parse(path.read_text())
+    tree = parsed(path.read_text())
     found = {}
-    for direction, said in signatures(path).items():
+    with ONE:
+        signed = signatures(path)
+    for direction, said in signed.items():
         axes = tuple(name for name, note in said.arguments.items() if note is Axis)
         contract = Contract(path.stem, direction, _tensors(said), dict(said.consts), axes, meaning,
                             _statements(tree, direction), _rounded(tree, direction))

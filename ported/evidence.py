@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
 
-from ported import source
+from ported import parsing, source
 from ported.contract import ROOT, Contract
 from ported.device.cpu import FLAGS, cache_directory
 from ported.precision import PRECISIONS
@@ -58,7 +58,7 @@ def current_checks(language: str = "c", root: Path = ROOT) -> dict[str, int]:
     """The prover's checks of a language's versions, read from checks/prove.py as syntax."""
     path, found = root / "checks" / "prove.py", {}
     wanted = ("CHECKS",) if language == "c" else ("CHECKS", "CUDA_CHECKS")
-    for node in ast.parse(path.read_text()).body:
+    for node in parsing.parsed(path.read_text()).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in wanted:
             found |= ast.literal_eval(node.value)
     if not found:

@@ -9,6 +9,8 @@ import operator
 from collections.abc import Mapping
 from functools import cache
 
+from ported.parsing import parsed
+
 _BINARY = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
     ast.Div: operator.floordiv, ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
@@ -28,7 +30,7 @@ class ExpressionError(ValueError):
 def parse(text: str) -> ast.expr:
     """The syntax tree of `text`; raises ExpressionError with the position where it is not one."""
     try:
-        return ast.parse(text.strip(), mode="eval").body
+        return parsed(text.strip(), "eval").body
     except SyntaxError as error:
         raise ExpressionError(f"'{text}' is not an expression (column {error.offset})") from None
 

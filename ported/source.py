@@ -27,6 +27,7 @@ from ported.directives import (
     SourceError,
     directive_lines,
 )
+from ported.parsing import parsed
 from ported.precision import Precision
 
 C_TYPES = {"float32": {"float"}, "bfloat16": {"uint16_t", "__nv_bfloat16"},
@@ -214,7 +215,7 @@ def _python_lines(text: str, folder: str, seen: set[str]) -> list[str]:
 @cache
 def _syntax(text: str) -> tuple[str, tuple[str, ...]]:
     """Python without prose, and the files of ours that it names."""
-    tree, found = ast.parse(text), []
+    tree, found = parsed(text), []
     own = ast.unparse(without_prose(tree)).replace('"', "'")  # Pythons differ in quotes
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ported.device"):

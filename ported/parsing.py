@@ -1,0 +1,19 @@
+"""Python's own syntax trees, made by one thread at a time.
+
+CPython 3.11 counts the depth of a tree that it builds in one place for all threads: where another
+thread builds one in between, `ast.parse` ends with a SystemError (python/cpython#106905).
+"""
+
+import ast
+import threading
+
+ONE = threading.RLock()
+
+
+def parsed(text: str, mode: str = "exec") -> ast.AST:
+    """`ast.parse`, as often and from as many threads as wanted."""
+    with ONE:
+        return ast.parse(text, mode=mode)
+
+
+__all__ = ["ONE", "parsed"]
