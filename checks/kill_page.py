@@ -86,7 +86,7 @@ def _short(text: str, most: int = 160) -> str:
     return text if len(text) <= most else text[:most - 3] + "..."
 
 
-def _on_a_gpu(whole: Mapping) -> list[Mapping]:
+def on_a_gpu(whole: Mapping) -> list[Mapping]:
     """Rows of what only a GPU tells from the right file: as judged there, where that was done."""
     known = {row["name"]: row for row in whole.get("cuda", {}).get("rows", [])}
     return [known.get(row["name"], row) for row in whole["matrix"]["rows"]
@@ -110,10 +110,11 @@ def figures(whole: Mapping) -> str:
             f"{training} in training code. Of {len(matrix['rejects'])} wrong kernels as whole "
             f"files, {refused} are refused. ")
     if "cuda" in whole:
-        far = _on_a_gpu(whole)
+        far = on_a_gpu(whole)
         text += (f"Not counted there: of {len(far)} mutants that only a GPU tells from the right "
                  f"file, {len(kill_count.killed(far))} of {len(kill_count.witnessed(far))} with a "
-                 "witness are refused, the others explained. ")
+                 f"witness are refused; {len(kill_count.unexplained(far))} of the rest have no "
+                 "explanation. ")
     empty = sum(row["state"] == "refused" for row in matrix["empty"])
     equal = [row for row in rows if row["kind"] == "equivalent"]
     passed = sum(row["state"] == "equivalent" for row in equal)
@@ -200,7 +201,7 @@ def _controls(whole: Mapping) -> str:
 
 def _cuda(whole: Mapping) -> str:
     """Mutants that only a GPU tells from the right file; they are counted nowhere else."""
-    rows = _on_a_gpu(whole)
+    rows = on_a_gpu(whole)
     states = Counter(row["state"] for row in rows)
     table = _table(("mutant", "bug", "state", "by", "witness", "why it needs a GPU"),
                    ((f"`{row['name']}`", row["bug"], row["state"], ", ".join(row["by"]),
@@ -233,7 +234,7 @@ def page(whole: Mapping) -> str:
     matrix = whole["matrix"]
     rows = sorted(matrix["rows"], key=lambda row: row["name"])
     parts = [
-        ("What is not killed", _not_killed([*rows, *_on_a_gpu(whole)])),
+        ("What is not killed", _not_killed([*rows, *on_a_gpu(whole)])),
         ("Controls", _controls(whole)),
         ("What each check kills", "`alone`: no other check refuses these. `whole files`: the same "
          "of checks/rejects. Seconds are those of one core over all mutants; a check without "

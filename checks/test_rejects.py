@@ -34,7 +34,7 @@ def judged(request):
     def prepare() -> None:
         own.worker = Worker()
         workers.append(own.worker)
-    with ThreadPoolExecutor(os.cpu_count(), initializer=prepare) as pool:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), initializer=prepare) as pool:
         yield {reject.name: pool.submit(lambda r=reject: refusals.judge(own.worker, r))
                for reject in wanted}
         pool.shutdown(cancel_futures=True)

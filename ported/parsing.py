@@ -1,7 +1,7 @@
 """Python's own syntax trees, made by one thread at a time.
 
-CPython 3.11 counts the depth of a tree that it builds in one place for all threads: where another
-thread builds one in between, `ast.parse` ends with a SystemError (python/cpython#106905).
+CPython 3.11 (seen with 3.11.7) counts the depth of a tree that it builds in one place for all
+threads: where another thread builds one in between, `ast.parse` ends with a SystemError.
 """
 
 import ast
