@@ -1,11 +1,13 @@
 """What a bench on a GPU times at one shape: buffers in copies, versions, PyTorch, their digests."""
 
+import math
 import random
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
@@ -19,6 +21,8 @@ ROUNDS = 7
 LONG = 5e-3  # seconds: a variant whose call takes longer is sampled apart, VERY_LONG: once
 VERY_LONG = 0.5
 ENOUGH = 1e-3  # seconds that a sample lasts at least
+CALLS, ROOM = 8, 8 << 30  # a rotation of short calls has so many, so that starting it hardly
+# counts; bytes that they take at most
 CLOSE = 1.15  # configurations this near a version's best, on first sight, go into the rounds
 CHANCE = 1e-3  # by which lengths may differ where a version does not claim to repeat its bits
 DRAWN = ("F", "R", "P", "G")  # roles whose contents are random numbers
@@ -65,8 +69,9 @@ def drawn(name: str, role: str, shape, sizes, dtype) -> torch.Tensor:
     return normal(0.02 if role in ("P", "G") or name in ("m", "master") else 1.0)
 
 
-def copies_of(of, axes, machine) -> list[dict[str, torch.Tensor]]:
-    """Every tensor of the contract, and of its forward, as often as outgrows the cache."""
+def copies_of(of, axes, machine, floor: float) -> list[dict[str, torch.Tensor]]:
+    """Every tensor of the contract, and of its forward, as often as outgrows the cache, and where
+    there is room as often as makes calls of `floor` seconds last ENOUGH, up to CALLS times."""
     torch.manual_seed(0)
     dtypes, tensors = machine.precision.dtypes, {t.name: t for t in of.tensors}
     if of.direction == "backward":
@@ -76,7 +81,8 @@ def copies_of(of, axes, machine) -> list[dict[str, torch.Tensor]]:
     first = {name: drawn(name, t.role, t.shape(axes), axes, TORCH[dtypes[t.role]])
              for name, t in tensors.items()}
     nbytes = sum(first[t.name].nbytes for t in of.tensors)
-    count = max(1, min(48, -(-5 * machine.properties["level2"] // nbytes)))
+    least = min(CALLS, ROOM // nbytes, math.ceil(ENOUGH / floor))
+    count = max(1, least, min(48, -(-5 * machine.properties["level2"] // nbytes)))
     return [first] + [{n: t.clone() for n, t in first.items()} for _ in range(count - 1)]
 
 
@@ -96,9 +102,11 @@ class Shape:
     """One operation at one shape: its buffers, and every variant on them. `apart` is memory that is
     never timed, with contents that the timed copies get only when they are checked."""
 
-    def __init__(self, of, axes, consts, machine):
+    def __init__(self, of, axes, consts, machine, roof):
         self.of, self.axes, self.consts, self.machine = of, axes, consts, machine
-        self.copies = copies_of(of, axes, machine)
+        self.nbytes = bench.contract_bytes(of, axes, machine.precision.dtypes)
+        self.floors = roof.floors(self.nbytes, bench.contract_operations(of, axes))
+        self.copies = copies_of(of, axes, machine, max(self.floors.values()))
         self.starts = self._starts(self.copies[0])
         self.outputs = [t.name for t in of.outputs]
         torch.manual_seed(1)
@@ -161,10 +169,19 @@ class Shape:
         seconds = machine.elapsed(again, 2)[1] * 1e-3
         count = max(1, int(ENOUGH / max(seconds, 1e-7)))
         found.fault = self.unaccounted(again, max(1, int(WALL / max(seconds, 1e-7))))
-        found.sample = lambda: sum(machine.elapsed(again, count + 1)[1:]) * 1e-3 / (
-            count * len(calls))
+        found.sample = partial(self.clocked, again, count)
         found.samples = [found.sample()]
         return found
+
+    def clocked(self, again, count: int) -> float:
+        """Seconds of a call in `count` rotations one after the other. One more goes ahead of the
+        clock, so that no launch is waited for; the clock looks at both ends alone, as it does for
+        PyTorch: a look costs about as much as a launch."""
+        def rotations() -> None:
+            for _ in range(count):
+                again()
+        again()
+        return self.machine.elapsed(rotations)[0] * 1e-3 / (count * len(self.copies))
 
     def unaccounted(self, again, count: int) -> str:
         """What the host's clock saw that the device's did not: work on another stream, say."""
@@ -256,7 +273,7 @@ def candidates(of, axes, ladder, machine) -> list[tuple]:
 
 def time_shape(of, axes, consts, ladder, machine, roof, peers: bool) -> tuple[list[dict], list]:
     """(timing records of the versions' best configurations, every variant)."""
-    shape, variants = Shape(of, axes, consts, machine), []
+    shape, variants = Shape(of, axes, consts, machine, roof), []
     for version, parameters in candidates(of, axes, ladder, machine):
         try:
             variants.append(shape.ours(version, parameters))
@@ -295,9 +312,7 @@ def record(shape: Shape, variant: Variant, peers: list[Variant], roof, noise: fl
     """One timing as the evidence keeps it; `noise`: a kernel's time over its own, interleaved."""
     of, axes, machine = shape.of, shape.axes, shape.machine
     seconds = statistics.median(variant.samples)
-    nbytes = bench.contract_bytes(of, axes, machine.precision.dtypes)
-    operations = bench.contract_operations(of, axes)
-    floors = roof.floors(nbytes, operations)
+    nbytes, operations, floors = shape.nbytes, bench.contract_operations(of, axes), shape.floors
     roofed = max(floors, key=floors.get)
     variant.fault = variant.fault or roof.beaten(nbytes, operations, seconds)
     theirs = {v.name: statistics.median(v.samples) for v in peers if v.samples}

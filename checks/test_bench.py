@@ -89,7 +89,8 @@ def test_a_floor_that_is_beaten_is_a_fault():
 def gelu(machine=None):
     """A shape of GELU and its first version, ready to be timed."""
     of = contract.of("gelu_forward")
-    shape = bench_variants.Shape(of, AXES["gelu_forward"], {}, machine or Timed("float32"))
+    shape = bench_variants.Shape(of, AXES["gelu_forward"], {}, machine or Timed("float32"),
+                                 bench.Ceilings(1e30, 1e30))
     return shape, shape.ours(source.read_all(language="cu")["gelu_forward_01"], {"block": 128})
 
 
@@ -172,14 +173,40 @@ def test_a_kernel_against_itself_is_the_noise(monkeypatch):
 
 def test_copies_are_random_and_outgrow_the_cache():
     of, machine = contract.of("layernorm_forward"), Timed("float32")
-    axes = {"N": 6, "C": 32}
-    copies = bench_variants.copies_of(of, axes, machine)
+    axes, machine.properties = {"N": 6, "C": 32}, {"level2": 5000}
+    copies = bench_variants.copies_of(of, axes, machine, 1e-6)
     nbytes = sum(copies[0][t.name].nbytes for t in of.tensors)
     assert (len(copies) - 1) * nbytes < 5 * machine.properties["level2"] <= len(copies) * nbytes
     for tensor in of.inputs:
         assert copies[0][tensor.name].std() > 0, tensor.name
     addresses = {given["inp"].data_ptr() for given in copies}
     assert len(addresses) == len(copies)
+
+
+def test_a_rotation_of_short_calls_has_several_where_they_have_room(monkeypatch):
+    of, machine = contract.of("gelu_forward"), Timed("float32")
+
+    def count(C, floor):
+        return len(bench_variants.copies_of(of, {"N": 4, "C": C}, machine, floor))
+    assert count(512, bench_variants.ENOUGH / 100) == bench_variants.CALLS
+    assert count(512, bench_variants.ENOUGH / 2.5) == 3
+    assert count(512, bench_variants.ENOUGH * 10) == 1
+    monkeypatch.setattr(bench_variants, "ROOM", 3 * 2 * 4 * 4 * 512)
+    assert count(512, bench_variants.ENOUGH / 100) == 3
+    assert count(4096, bench_variants.ENOUGH / 100) == 1
+
+
+def test_a_sample_is_seconds_a_call():
+    """Of a clock on which a call takes 3 ms; a rotation ahead of it is not counted."""
+    shape, variant = gelu()
+    asked = []
+
+    def elapsed(call, repeats=1):
+        call()
+        return [3.0 * sum(asked[1:])] * repeats
+    shape.machine.elapsed = elapsed
+    assert shape.clocked(lambda: asked.append(len(shape.copies)), 5) == pytest.approx(3e-3)
+    assert len(asked) == 6
 
 
 def test_what_has_a_fault_is_not_kept(monkeypatch):

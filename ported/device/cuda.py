@@ -110,16 +110,14 @@ class Cuda:
             self._do("fill", self.driver.memset_d8_async, address, byte, nbytes)
 
     def write(self, address: int, array: np.ndarray) -> None:
-        """The array as it lies in memory. Up to SEGMENT bytes nothing waits."""
-        array = np.ascontiguousarray(array)
-        if array.nbytes <= SEGMENT:
-            try:
-                self._ring.write(address, array)
-            except self.driver.Error as error:
-                raise self.fault(error, f"writing {array.nbytes} bytes") from error
-        else:
-            self._do("write", self.driver.memcpy_htod_async, address, array)
-            self.synchronize()
+        """The array as it lies in memory; it may change as soon as this returns. Nothing waits for
+        the GPU, but for a long array for its earlier parts."""
+        flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        try:
+            for at in range(0, flat.size, SEGMENT):
+                self._ring.write(address + at, flat[at:at + SEGMENT])
+        except self.driver.Error as error:
+            raise self.fault(error, f"writing {flat.size} bytes") from error
 
     def read(self, address: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         """A copy, after all work before it; bfloat16 as uint16."""

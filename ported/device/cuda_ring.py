@@ -1,4 +1,4 @@
-"""A ring of pinned host memory, through which small writes go without waiting for the GPU.
+"""A ring of pinned host memory, through which writes go without waiting for the GPU.
 
 A copy from pinned memory returns at once, but its source must stay until it is done. The ring has
 segments; a segment is written again only when the event behind its last copy has come, which is
@@ -22,12 +22,12 @@ class Ring:
         self._segment = self._at = 0
 
     def write(self, address: int, array: np.ndarray) -> None:
-        """Copies a contiguous array; it may change as soon as this returns."""
+        """Copies an array of bytes; it may change as soon as this returns."""
         size = array.nbytes
         if self._at + size > SEGMENT:
             self._turn()
         place = self._memory[self._segment, self._at:self._at + size]
-        place[:] = array.reshape(-1).view(np.uint8)
+        place[:] = array
         self._driver.memcpy_htod_async(address, place, self._stream)
         self._at += -(-size // ALIGN) * ALIGN
 
