@@ -32,7 +32,7 @@ from ported.contract import ROOT
 
 SEEDS = 1000  # over all honest variants together, in a full run
 CHUNK = 20  # seeds of a variant that are run in one go
-SAMPLE = 25.0  # seconds of one core for a sample, by what the last full run took
+SAMPLE = 15.0  # seconds of one core for a sample, by what the last full run took
 
 
 def parser() -> argparse.ArgumentParser:

@@ -166,7 +166,7 @@ def test_a_cuda_file_without_directives_takes_them_from_the_command_line(tmp_pat
 @pytest.mark.parametrize("planted,said,timeout", [
     ("if (C == 13) *(volatile int*)8 = 1;", "died of SIGSEGV", 300),
     ("if (C == 13) { puts(\"bye\"); exit(0); }", "ended with code 0", 300),
-    ("while (C == 13) __asm__ volatile(\"\");", "no answer after", 20),
+    ("while (C == 13) __asm__ volatile(\"\");", "no answer after", 10),
 ])
 def test_a_crash_an_exit_and_a_hang_are_refusals(planted, said, timeout, tmp_path, capsys):
     text = "#include <stdio.h>\n#include <stdlib.h>\n" + RIGHT.replace("mean[n] = m,",
