@@ -25,21 +25,43 @@ def test_there_are_enough():
 
 
 @pytest.fixture(scope="module")
-def judged(request):
-    """Of each reject that a test here asks for, its proof to come: a worker for each core."""
-    wanted = [item.callspec.params["reject"] for item in request.session.items
-              if getattr(item, "function", None) is test_refused_for_its_reason]
+def submit():
+    """Takes work for a worker, of which there is one for each core; gives what is to come."""
     own, workers = threading.local(), []
 
     def prepare() -> None:
         own.worker = Worker()
         workers.append(own.worker)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), initializer=prepare) as pool:
-        yield {reject.name: pool.submit(lambda r=reject: refusals.judge(own.worker, r))
-               for reject in wanted}
+        yield lambda work, *given: pool.submit(lambda: work(own.worker, *given))
         pool.shutdown(cancel_futures=True)
     for worker in workers:
         worker.close()
+
+
+def asked(request, test) -> list[dict]:
+    """The parameters with which `test` is to run in this session."""
+    return [item.callspec.params for item in request.session.items
+            if getattr(item, "function", None) is test]
+
+
+@pytest.fixture(scope="module")
+def judged(request, submit):
+    """Of each reject that a test here asks for, its proof to come."""
+    return {given["reject"].name: submit(refusals.judge, given["reject"])
+            for given in asked(request, test_refused_for_its_reason)}
+
+
+@pytest.fixture(scope="module")
+def emptied(request, submit, tmp_path_factory):
+    """Of each first version that a test here asks for, the proof to come of one that does
+    nothing."""
+    found = {}
+    for given in asked(request, test_a_kernel_that_does_nothing_is_refused):
+        name, language = given["name"], given["language"]
+        found[name, language] = submit(refusals.refuse_empty, select.read(name, language)[0],
+                                       tmp_path_factory.mktemp(f"{name}-{language}"))
+    return found
 
 
 @pytest.mark.parametrize("reject", REJECTS, ids=lambda reject: reject.name)
@@ -62,9 +84,8 @@ def test_a_librarys_calls_are_refused_where_there_is_a_gpu(reject, worker):
 
 
 @pytest.mark.parametrize("name,language", FIRST)
-def test_a_kernel_that_does_nothing_is_refused(name, language, worker, tmp_path):
-    version, _ = select.read(name, language)
-    proof = refusals.refuse_empty(worker, version, tmp_path)
+def test_a_kernel_that_does_nothing_is_refused(name, language, emptied):
+    proof = emptied[name, language].result()
     assert proof["verdict"] == "refused", proof
 
 
