@@ -74,8 +74,9 @@ def state(version: Version, contract: Contract, device, committed: bool = True) 
     """What the evidence says of a version: as evidence.status, or "not here"."""
     if runs_on(version, contract, device):
         return "not here"
-    find = evidence.committed if committed else evidence.load
-    record = find(version.name, device.evidence)
+    if not committed:
+        return evidence.status(version, contract, device.evidence)
+    record = evidence.committed(version.name, device.evidence)
     key = evidence.meaning(version, contract)
     return "none" if record is None else evidence.judge(record, key, version.language)
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from checks import command
 from ported import contract, device, evidence, source
 from ported.evidence import EvidenceError
 from ported.training.config import Config
@@ -43,11 +44,16 @@ def record(number: int, **changes):
     return {"meaning": evidence.meaning(version(number), OF), **proof(), **changes}
 
 
+DEEP = {"extremes": {"version": 1}}  # a check that only the deep tier runs
+
+
 @pytest.mark.parametrize("changes, state", [
     ({}, "proved"), ({"verdict": "refused"}, "refused"), ({"verdict": "crashed"}, "refused"),
     ({"verdict": "timed-out"}, "refused"), ({"verdict": None}, "refused"),
     ({"meaning": "of another file"}, "void"), ({"checks": {"gate": {"version": 0}}}, "stale"),
-    ({"verdict": "refused", "checks": {"gate": {"version": 0}}}, "stale"),
+    ({"verdict": "refused", "checks": {"gate": {"version": 0}}}, "refused"),
+    ({"verdict": "refused", "checks": proof()["checks"] | DEEP}, "refused"),
+    ({"checks": proof()["checks"] | DEEP}, "proved"),
     ({"meaning": "of another file", "verdict": "refused"}, "void")])
 def test_what_a_record_says(changes, state):
     key = evidence.meaning(version(2), OF)
@@ -65,7 +71,10 @@ def test_the_highest_proved_version_trains(empty, cpu):
 
 @pytest.mark.parametrize("changes, said", [
     ({"verdict": "refused"}, "gelu_forward_01 refused"),
-    ({"verdict": "crashed"}, "gelu_forward_01 refused"), (None, "gelu_forward_01.* none")])
+    ({"verdict": "crashed"}, "gelu_forward_01 refused"), (None, "gelu_forward_01.* none"),
+    ({"verdict": "refused", "checks": {"gate": {"version": 0}}}, "gelu_forward_01 refused"),
+    ({"checks": {}}, "gelu_forward_01 stale"),
+    ({"checks": {"gate": {"version": 0}}}, "gelu_forward_01 stale")])
 def test_what_is_not_proved_does_not_train(empty, cpu, changes, said):
     if changes is not None:
         evidence.write(version(1), OF, cpu.evidence, proof(**changes))
@@ -73,6 +82,40 @@ def test_what_is_not_proved_does_not_train(empty, cpu, changes, said):
         evidence.choose(NEEDS, CONTRACTS, cpu)
     with pytest.raises(EvidenceError, match=said):
         evidence.choose(NEEDS, CONTRACTS, cpu, ["gelu_forward_01"])
+
+
+@pytest.mark.parametrize("own, committed, state", [
+    ("proved", "refused", "refused"), ("refused", "proved", "refused"),
+    ("proved", "proved", "proved"), ("crashed", "proved", "refused"),
+    ("proved", "crashed", "proved")])
+def test_a_refusal_counts_in_whichever_folder_it_lies(empty, cpu, own, committed, state):
+    evidence.write(version(1), OF, cpu.evidence, proof(verdict=own))
+    evidence.write(version(1), OF, cpu.evidence, proof(verdict=committed), committed=True)
+    assert evidence.status(version(1), OF, cpu.evidence) == state
+
+
+OLD = {"checks": {"gate": {"version": 0}}}
+
+
+@pytest.mark.parametrize("own, committed, state", [
+    (OLD, {}, "proved"), ({}, OLD, "proved"), (OLD, OLD, "stale"),
+    (OLD, {"verdict": "refused"}, "refused"), ({"verdict": "refused"} | OLD, {}, "refused")])
+def test_a_stale_proof_does_not_hide_a_better_one(empty, cpu, own, committed, state):
+    evidence.write(version(1), OF, cpu.evidence, proof(**own))
+    evidence.write(version(1), OF, cpu.evidence, proof(**committed), committed=True)
+    assert evidence.status(version(1), OF, cpu.evidence) == state
+
+
+def test_what_refused_a_file_tries_it_again(empty, cpu):
+    def asked(tier="fast", seed=0):
+        return command._as_refused(version(1), OF, cpu, tier, seed)
+    assert asked("fast", 3) == ("fast", 3)
+    evidence.write(version(1), OF, cpu.evidence, proof(tier="fast", seed=7, verdict="refused"))
+    assert asked("fast", 3) == ("fast", 7) and asked("deep", 3) == ("deep", 7)
+    evidence.write(version(1), OF, cpu.evidence, proof(tier="deep", seed=8, verdict="refused"))
+    assert asked("fast", 3) == ("deep", 8)
+    evidence.write(version(1), OF, cpu.evidence, proof(tier="deep", seed=8))
+    assert asked("fast", 3) == ("fast", 3)
 
 
 def test_a_proof_of_a_file_that_has_changed_is_void(empty, cpu, monkeypatch):
@@ -106,7 +149,10 @@ def test_a_lock_is_kept_or_refused(empty, cpu):
         with pytest.raises(EvidenceError, match=said):
             evidence.obey({**lock, "kernels": {KEY: {**entry, **change}}}, CONTRACTS, cpu)
     evidence.write(version(1), OF, cpu.evidence, proof(verdict="refused"))
-    with pytest.raises(EvidenceError, match="gelu_forward_01: not proved now"):
+    with pytest.raises(EvidenceError, match="gelu_forward_01: not proved now, but refused"):
+        evidence.obey(lock, CONTRACTS, cpu)
+    evidence.write(version(1), OF, cpu.evidence, proof(checks={"gate": {"version": 0}}))
+    with pytest.raises(EvidenceError, match="gelu_forward_01: not proved now, but stale"):
         evidence.obey(lock, CONTRACTS, cpu)
 
 

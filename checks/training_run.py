@@ -120,7 +120,7 @@ def _unproved(forced, versions, of, axes, device):
     if not fit:
         raise evidence.EvidenceError(f"{of.name}: no version for {device.precision.name} at "
                                      f"{dict(axes)}")
-    timed = [v for v in fit if (evidence.load(v.name, device.evidence, evidence.meaning(v, of))
+    timed = [v for v in fit if (evidence.load(v, device.evidence, evidence.meaning(v, of))
                                 or {}).get("timings")]
     if timed:
         return evidence.fastest(timed, of, axes, device)

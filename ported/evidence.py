@@ -3,12 +3,13 @@
 One JSON file a version, `golden/evidence/<cpu-x86_64|emulated/bfloat16|sm_90/float32|...>/
 <version>.json`, holds its proof (each check with its version, examples run and worst error over
 its bound) and its timings. A proof counts on its own device and in its own precision. A user's own
-measurements lie in the user's cache directory under the same names and win.
+lie in the user's cache directory under the same names and win, but neither over a committed refusal
+nor, once stale, over a committed proof.
 
-    proved   the file's meaning is today's and every check of the prover is in it
+    proved   the file's meaning is today's and every check of the fast tier is in it
     stale    the meaning is today's, but a check of the prover has changed since
     void     the version, its contract or its flags have changed since
-    refused  the prover found a fault
+    refused  the prover found a fault, and nothing but its check has changed since
     none     no file
 """
 
@@ -72,16 +73,18 @@ def folders(device_folder: str) -> tuple[Path, Path]:
             ROOT / "golden" / "evidence" / device_folder)
 
 
-def load(version_name: str, device_folder: str, key: str | None = None) -> dict | None:
-    """The evidence of a version: of all files with today's meaning, the first proof and every
-    timing, the user's own before the committed; where there is none, the first file there is."""
+def load(version: Version, device_folder: str, key: str) -> dict | None:
+    """The evidence of a version: of all files with today's meaning the one that wins (see the head
+    of this file), with every timing; where there is none, the first file."""
     found = [record for folder in folders(device_folder)
-             if (record := _read(folder / f"{version_name}.json")) is not None]
+             if (record := _read(folder / f"{version.name}.json")) is not None]
     current = [record for record in found if record.get("meaning") == key]
     if not current:
         return found[0] if found else None
-    proof = next((record for record in current if "checks" in record), current[0])
-    return {**proof, "timings": [t for record in current for t in record.get("timings", [])]}
+    late = {"stale": 1, "none": 2}
+    proof = min(current, key=lambda r: (r.get("verdict") != "refused",
+                                        late.get(judge(r, key, version.language), 0)))
+    return proof | {"timings": [t for record in current for t in record.get("timings", [])]}
 
 
 def _read(path: Path) -> dict | None:
@@ -113,17 +116,15 @@ def judge(record: Mapping, key: str, language: str = "c") -> str:
         return "none"
     if record.get("meaning") != key:
         return "void"
+    if record.get("verdict") != "proved":  # a fault stays one, whatever became of its check
+        return "refused"
     judged_by = {name: check["version"] for name, check in record["checks"].items()}
-    today = current_checks(language)
-    if record.get("verdict") != "proved":  # not all checks ran
-        return "refused" if judged_by.items() <= today.items() else "stale"
-    return "proved" if judged_by == today else "stale"
+    return "proved" if current_checks(language).items() <= judged_by.items() else "stale"
 
 
 def status(version: Version, contract: Contract, device_folder: str) -> str:
     """proved, stale, void, refused or none (see the head of this file)."""
-    key = meaning(version, contract)
-    record = load(version.name, device_folder, key)
+    record = load(version, device_folder, key := meaning(version, contract))
     return "none" if record is None else judge(record, key, version.language)
 
 
@@ -150,8 +151,7 @@ def write_timings(version: Version, contract: Contract, device_folder: str, timi
                   committed: bool = False) -> Path:
     """Stores timings ({device, axes, parameters, threads, seconds}); one a device and shape."""
     path = folders(device_folder)[1 if committed else 0] / f"{version.name}.json"
-    key = meaning(version, contract)
-    record = _read(path) or {}
+    key, record = meaning(version, contract), _read(path) or {}
     if record.get("meaning") != key:
         record = {"version": version.name, "meaning": key}
     merged = {(t["device"], t["threads"], shape_key("", t["axes"])): t
@@ -184,7 +184,7 @@ def _quickest(candidates: list[Version], contract: Contract, axes: Mapping[str, 
     tables: dict[tuple, dict[str, dict]] = {}
     for version in candidates:
         key = meaning(version, contract)
-        record = load(version.name, home(version, device), key) or {}
+        record = load(version, home(version, device), key) or {}
         for timing in record.get("timings", []) if record.get("meaning") == key else []:
             place = (timing["device"] != device.processor, _distance(axes, timing["axes"]),
                      abs(timing["threads"] - device.threads), timing["device"])
@@ -203,18 +203,17 @@ def fastest(candidates: list[Version], contract: Contract, axes: Mapping[str, in
     if not found:
         best = max(candidates, key=lambda version: version.number)
         return Choice(best, best.configurations()[0])
-    name, timing = found
-    return Choice(next(v for v in candidates if v.name == name), timing.get("parameters", {}))
+    named = {version.name: version for version in candidates}
+    return Choice(named[found[0]], found[1].get("parameters", {}))
 
 
 def seconds(candidates: list[Version], contract: Contract, axes: Mapping[str, int],
             device) -> float | None:
     """What the fastest candidate takes at `axes`, by its timing on this very processor; a timing of
     another shape counts in proportion to the product of the axes. None without one."""
-    found = _quickest(candidates, contract, axes, device)
-    if not found or found[1]["device"] != device.processor:
+    _, timing = _quickest(candidates, contract, axes, device) or ("", {"device": ""})
+    if timing["device"] != device.processor:
         return None
-    timing = found[1]
     return timing["seconds"] * math.prod(axes.values()) / math.prod(timing["axes"].values())
 
 
@@ -251,10 +250,10 @@ class Shelf:
         self.forced = {self.versions[name].contract_name: self.versions[name] for name in use}
 
     def _state(self, version: Version) -> str:
-        if version.name not in self._states:
-            self._states[version.name] = status(version, self.contracts[version.contract_name],
-                                                home(version, self.device))
-        return self._states[version.name]
+        name, of = version.name, self.contracts[version.contract_name]
+        if name not in self._states:
+            self._states[name] = status(version, of, home(version, self.device))
+        return self._states[name]
 
     def _pool(self, name: str) -> list[Version]:
         roles = self.contracts[name].roles
@@ -269,7 +268,7 @@ class Shelf:
     def proved(self, name: str, axes: Mapping[str, int]) -> list[Version]:
         """Versions of the contract `name` that are proved and apply at `axes`."""
         return [v for v in self._pool(name)
-                if self._applies(v, axes) and self._state(v) in ("proved", "stale")]
+                if self._applies(v, axes) and self._state(v) == "proved"]
 
     def why_none(self, name: str, axes: Mapping[str, int]) -> str:
         """The versions of the contract by number, under what keeps them from `proved`."""
@@ -282,8 +281,8 @@ class Shelf:
     def refusal(self, faults: Mapping[tuple[str, str], list[str]]) -> EvidenceError:
         """The error for what nothing can do: (contract name, why) -> shape keys."""
         device = self.device
-        which = f"--device {device.name}"
-        which += f" --dtype {device.precision.name}" if device.name != "cpu" else ""
+        which = "--device cpu" if device.name == "cpu" else (
+            f"--device {device.name} --dtype {device.precision.name}")
         if set(self._states.values()) == {"none"} and len(faults) > 1:
             return EvidenceError(
                 f"found no evidence of {device.evidence}: before anything trains, kernels are "
@@ -293,7 +292,8 @@ class Shelf:
                  for (_, why), keys in faults.items()]
         return EvidenceError(
             f"no proved kernel of {device.evidence} for\n  " + "\n  ".join(lines)
-            + "\n(none: never proved here; void: changed since; refused: found to be wrong)"
+            + "\n(none: never proved here; void: it has changed since; stale: a check has changed "
+            "since; refused: found to be wrong)"
             f"\nprove with `make verify KERNEL=NAME ARGS=\"{which}\"`, or `make test-all`")
 
 
@@ -338,8 +338,8 @@ def obey(lock: Mapping, contracts: Mapping[str, Contract], device) -> dict[str, 
             faults.append(f"{entry['version']}: no longer in the tree")
         elif meaning(version, contract) != entry["meaning"]:
             faults.append(f"{entry['version']}: changed since the checkpoint")
-        elif status(version, contract, home(version, device)) not in ("proved", "stale"):
-            faults.append(f"{entry['version']}: not proved now")
+        elif (state := status(version, contract, home(version, device))) != "proved":
+            faults.append(f"{entry['version']}: not proved now, but {state}")
         else:
             chosen[key] = Choice(version, entry["parameters"])
     if faults:
