@@ -22,7 +22,7 @@ from math import prod
 import numpy as np
 import torch
 
-from checks import bench_host, cases
+from checks import bench_host, cases, torch_on_gpu
 from ported import bench, device, evidence, source
 from ported.contract import read_all
 from ported.executor import wanted
@@ -274,13 +274,16 @@ def bench_on_cuda(arguments) -> int:
     """The operations, or with --step one training step."""
     arguments.size = arguments.size or "gpt2"
     arguments.batch, arguments.B, arguments.T = arguments.B, arguments.B or 64, arguments.T or 1024
-    if arguments.step:
+    if arguments.step:  # its workers open the device, each its own
         from checks import bench_step_cuda
 
+        torch_on_gpu.require()
         return bench_step_cuda.run(arguments)
     from checks import bench_cuda
 
-    return bench_cuda.run(arguments, device.open("cuda", precision=arguments.dtype))
+    machine = device.open("cuda", precision=arguments.dtype)
+    torch_on_gpu.require()
+    return bench_cuda.run(arguments, machine)
 
 
 def main() -> int:

@@ -3,7 +3,8 @@
 Honest timing: random contents; each variant rotates over copies of its buffers that together are
 five times the second-level cache; all variants of a shape are sampled in random order round by
 round; time is the GPU's own, of graphs that hold a whole rotation. A variant's output after it has
-been timed must be, bit for bit, what one fresh call gives. What is faster than the contract's bytes
+been timed must be, bit for bit, what one fresh call gives (but for what takes half a second a call,
+which is timed once and not looked at again). What is faster than the contract's bytes
 through the memory's pins, or its operations at the rate of a large product measured in this run, is
 a fault of the measuring and fails.
 """

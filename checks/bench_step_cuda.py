@@ -83,15 +83,15 @@ class PortedSide:
 
 
 class TorchSide:
-    """GPT-2 from stock modules, compiled."""
+    """GPT-2 from stock modules, compiled. Tests run it on a processor (`place`)."""
 
-    def __init__(self, flags: list[str], sdpa: str):
+    def __init__(self, flags: list[str], sdpa: str, place: str = "cuda"):
         import torch
 
         from ported.training.config import parse
 
         self.torch, self.config, self.sdpa = torch, parse(flags)[0], sdpa  # "" or "cudnn"
-        self.place = "cuda" if torch.cuda.is_available() else "cpu"  # the latter to try this out
+        self.place = place
         self.model, B, T = self.made(), self.config.batch, self.config.sequence_length
         self.compiled = torch.compile(self.loss)
         self.optimizer = torch.optim.AdamW(self.model.parameter_groups(self.config.weight_decay),

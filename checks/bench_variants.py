@@ -105,7 +105,8 @@ class Shape:
     def __init__(self, of, axes, consts, machine, roof):
         self.of, self.axes, self.consts, self.machine = of, axes, consts, machine
         self.nbytes = bench.contract_bytes(of, axes, machine.precision.dtypes)
-        self.floors = roof.floors(self.nbytes, bench.contract_operations(of, axes))
+        self.operations = bench.contract_operations(of, axes)
+        self.floors = roof.floors(self.nbytes, self.operations)
         self.copies = copies_of(of, axes, machine, max(self.floors.values()))
         self.starts = self._starts(self.copies[0])
         self.outputs = [t.name for t in of.outputs]
@@ -309,20 +310,21 @@ def rounds(variants: list[Variant]) -> None:
 
 
 def record(shape: Shape, variant: Variant, peers: list[Variant], roof, noise: float) -> dict:
-    """One timing as the evidence keeps it; `noise`: a kernel's time over its own, interleaved."""
-    of, axes, machine = shape.of, shape.axes, shape.machine
+    """One timing as the evidence keeps it; its ratio and verdict are against the quickest peer.
+    `noise`: a kernel's time over its own, interleaved."""
+    axes, machine = shape.axes, shape.machine
     seconds = statistics.median(variant.samples)
-    nbytes, operations, floors = shape.nbytes, bench.contract_operations(of, axes), shape.floors
+    nbytes, operations, floors = shape.nbytes, shape.operations, shape.floors
     roofed = max(floors, key=floors.get)
     variant.fault = variant.fault or roof.beaten(nbytes, operations, seconds)
     theirs = {v.name: statistics.median(v.samples) for v in peers if v.samples}
-    first = next((v.samples for v in peers if v.samples), None)
-    ratio = bench.ratio(variant.samples, first) if first else None
-    quickest = min(theirs.values(), default=None)
+    quickest = min((v for v in peers if v.samples), key=lambda v: theirs[v.name], default=None)
+    ratio = bench.ratio(variant.samples, quickest.samples) if quickest else None
     return {"version": variant.version.name, "device": machine.processor,
             "threads": machine.threads, "axes": dict(axes), "parameters": variant.parameters,
             "seconds": seconds, "samples": [float(f"{s:.4g}") for s in variant.samples],
-            "peer": f"PyTorch {torch.__version__}", "peer_seconds": quickest,
+            "peer": f"PyTorch {torch.__version__}",
+            "peer_seconds": quickest and theirs[quickest.name],
             "eager_seconds": theirs.get(EAGER), "compiled_seconds": theirs.get(COMPILED),
             "ratio": ratio and ratio.median, "verdict": ratio and ratio.verdict(noise),
             "share": round(floors[roofed] / seconds, 4), "roof": roofed, "bytes": nbytes,

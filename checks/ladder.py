@@ -23,7 +23,7 @@ CPU_HEAD = ["| version | idea | proof | error / bound | time | roofline | PyTorc
 CUDA_HEAD = ["| version | idea | GPU | emulated | error / bound | time | roofline | "
              "PyTorch eager | compiled |", "|---|---|---|---|---|---|---|---|---|"]
 STEP_HEAD = ["| model | B x T | dtype | against | tokens/s | of its tokens/s | of its memory | "
-             "first step after | device, date |", "|---|---|---|---|---|---|---|---|---|"]
+             "bench's first step after | device, date |", "|---|---|---|---|---|---|---|---|---|"]
 WRITE = "`make evidence ARGS=\"--device cuda\"` on a machine with a GPU writes it"
 
 
@@ -165,9 +165,11 @@ def circumstances(timings: list[dict], there: Mapping[str, Found]) -> str:
     dates = sorted({t["date"] for t in timings})
     copy = statistics.median(t["ceilings"]["bandwidth"] for t in timings) / 1e9
     product = statistics.median(t["ceilings"]["arithmetic"] for t in timings) / 1e12
+    peers = ", ".join(sorted({t["peer"] for t in timings
+                              if t.get("eager_seconds") or t.get("compiled_seconds")}))
     return (f"{proved}; times on {', '.join(sorted({t['device'] for t in timings}))}, "
-            f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}, against "
-            f"{', '.join(sorted({t['peer'] for t in timings}))}; ceilings: copy {copy:.0f} GB/s, "
+            f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}, "
+            f"{f'against {peers}' if peers else 'ours alone'}; ceilings: copy {copy:.0f} GB/s, "
             f"product {product:.0f} TFLOP/s.")
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.nn import utils
 
+from checks import torch_on_gpu
 from ported.training.config import Config
 from reference.programs import gpt2
 from reference.stock.gpt2 import GPT2
@@ -118,6 +119,8 @@ class StockRun:
                  weights: Mapping[str, np.ndarray]):
         self.variation, self.config, self.size = variation, config, size
         self.place = "cuda" if config.device == "cuda" else "cpu"
+        if self.place == "cuda":
+            torch_on_gpu.require()
         self.model = GPT2(size).to(self.place, variation.dtype)
         state = {name: torch.from_numpy(value) for name, value in weights.items()}
         self.model.load_state_dict(renumbered(state, size, variation.renumber))

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from checks import bench_cuda, bench_peers, bench_step_cuda, bench_variants
+from checks import bench as bench_command
+from checks import bench_cuda, bench_peers, bench_step_cuda, bench_variants, torch_on_gpu
 from ported import bench, contract, device, source
 
 
@@ -171,6 +172,17 @@ def test_a_kernel_against_itself_is_the_noise(monkeypatch):
     assert said[0] in [bench.ratio(itself.samples, v.samples).median for v in ours] and said[0] != 1
 
 
+def test_the_verdict_is_against_the_quickest_peer():
+    shape, variant = gelu()
+    variant.samples = [2.0] * 7
+    peers = [bench_variants.Variant(bench_variants.EAGER, samples=[4.0] * 7),
+             bench_variants.Variant(bench_variants.COMPILED, samples=[1.0] * 7)]
+    found = bench_variants.record(shape, variant, peers, bench.Ceilings(1e30, 1e30), noise=1.0)
+    assert found["ratio"] == 2.0 and found["verdict"] == "SLOWER" and found["peer_seconds"] == 1.0
+    found = bench_variants.record(shape, variant, peers[:1], bench.Ceilings(1e30, 1e30), noise=1.0)
+    assert found["ratio"] == 0.5 and found["verdict"] == "FASTER"
+
+
 def test_copies_are_random_and_outgrow_the_cache():
     of, machine = contract.of("layernorm_forward"), Timed("float32")
     axes, machine.properties = {"N": 6, "C": 32}, {"level2": 5000}
@@ -250,12 +262,23 @@ def test_a_bench_is_resumed_and_leaves_timings(tmp_path, monkeypatch, capsys):
     assert "versions at hand" in capsys.readouterr().out
 
 
+def test_pytorch_without_a_gpu_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(device.DeviceError, match="found PyTorch .* reaches no GPU; expected .*pip"):
+        torch_on_gpu.require()
+    asked = SimpleNamespace(size="", batch=0, B=0, T=0, step=True)
+    with pytest.raises(device.DeviceError, match="reaches no GPU"):
+        bench_command.bench_on_cuda(asked)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    torch_on_gpu.require()
+
+
 def test_the_sides_of_a_step_begin_alike(monkeypatch):
     """The same weights and tokens: their first losses agree but for PyTorch's padding."""
     monkeypatch.setattr(torch, "compile", lambda function: function)
     flags = ["--model", "test", "--batch", "2", "--sequence-length", "16", "--threads", "1"]
     ours = bench_step_cuda.PortedSide(flags, unproved=True)
-    theirs = bench_step_cuda.TorchSide(flags, "")
+    theirs = bench_step_cuda.TorchSide(flags, "", place="cpu")
     mine, others = ours.steps(3), theirs.steps(3)
     assert 0 < others[0] - mine[0] < 0.3 and mine[0] == pytest.approx(5.7, abs=0.1)
     assert len(ours.parts()) > 20 and ours.memory()["planned"] > 0
