@@ -154,7 +154,11 @@ class Court:
             if seen["error"]:
                 return row | found | {"state": "error", "first": f"witness: {seen['error']}"}
             if mutant.kind == "mutant" and not seen["line"] and found["verdict"] == "proved":
-                row |= self._large_witness(original, path, job, digests, row["total"])
+                large = self._large_witness(original, path, job, digests)
+                if large["error"]:
+                    return row | found | {"state": "error", "first": f"witness: {large['error']}"}
+                row |= {"witness": large["line"], "left": large["left"],
+                        "total": round(row["total"] + large["seconds"], 1)}
         row |= found | verdict(found, row["witness"], mutant.kind)
         return row | self._deeper(job, digests, row) if row["state"] == "survived" else row
 
@@ -205,18 +209,20 @@ class Court:
             self.store.put(kept, found)
         return found
 
-    def _large_witness(self, original: Path, path: Path, job: dict, digests: list[str],
-                       seconds: float) -> dict:
-        """The witness at sizes that the plan does not reach, and the seconds so far with it."""
-        kept = self.store.path("large", digests, job["device"], job["dtype"],
+    def _large_witness(self, original: Path, path: Path, job: dict, digests: list[str]) -> dict:
+        """The witness at sizes that the plan does not reach, with its seconds; what kept it from
+        looking is not for another day."""
+        kept = self.store.path("large", digests, job["device"], job["dtype"], court_large.code(),
                                prover(self.clean_tree, job["operation"], "deep"))
         found = self.store.get(kept, counts=False)
         if found is None:
             start = time.monotonic()
-            line = court_large.witness(self.tree, original, path, job)
-            found = {"line": self._plain(line), "seconds": round(time.monotonic() - start, 1)}
-            self.store.put(kept, found)
-        return {"witness": found["line"], "total": round(seconds + found["seconds"], 1)}
+            found = court_large.witness(self.tree, original, path, job)
+            found |= {"line": self._plain(found["line"]), "error": self._plain(found["error"]),
+                      "seconds": round(time.monotonic() - start, 1)}
+            if not found["error"] and not found["left"]:
+                self.store.put(kept, found)
+        return found
 
     def prove(self, job: dict, **more) -> dict:
         """The proof of a file by all checks, with the seconds of each. The compiled file is asked

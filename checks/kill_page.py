@@ -113,8 +113,8 @@ def figures(whole: Mapping) -> str:
         far = on_a_gpu(whole)
         text += (f"Not counted there: of {len(far)} mutants that only a GPU tells from the right "
                  f"file, {len(kill_count.killed(far))} of {len(kill_count.witnessed(far))} with a "
-                 f"witness are refused; {len(kill_count.unexplained(far))} of the rest have no "
-                 "explanation. ")
+                 f"witness are refused; of the rest, {len(kill_count.unexplained(far))} are not "
+                 "explained. ")
     empty = sum(row["state"] == "refused" for row in matrix["empty"])
     equal = [row for row in rows if row["kind"] == "equivalent"]
     passed = sum(row["state"] == "equivalent" for row in equal)
@@ -137,11 +137,17 @@ def _not_killed(rows: list[Mapping]) -> str:
         return "Nothing: every mutant with a witness was refused."
     left.sort(key=lambda row: list(STATES).index(row["state"]) if row["state"] in STATES else 0)
     table = _table(("mutant", "bug", "state", "witness", "why, and what would catch it"),
-                   ((f"`{row['name']}`", row["bug"], row["state"], _short(row["witness"]),
+                   ((f"`{row['name']}`", row["bug"], row["state"], _short(_seen(row)),
                      row["why"] or "**not explained**") for row in left))
     words = [f"*{state}*: {STATES[state]}." for state in STATES
              if any(row["state"] == state for row in left)]
     return f"{table}\n\n{' '.join(words)}"
+
+
+def _seen(row: Mapping) -> str:
+    """Its witness, or the launches at which none was looked for, since they take too long."""
+    left = row.get("left", [])
+    return row["witness"] or (f"too long for a look: {len(left)}, {left[0]}" if left else "")
 
 
 def _checks(matrix: Mapping) -> str:
