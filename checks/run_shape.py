@@ -5,8 +5,9 @@
 Reads requests from standard input, a line of JSON each ({"version", "parameters", "axes", "consts",
 "device", "precision"}), and answers each with a line: {"verdict", "message", "examples", "seconds",
 "not_run"}. All kernels run in this one process. The gate judges a large case at its edges and at
-random slices (sampling.py; run_shape_large.py); a region of the optimizer is cut to SEGMENTS, since
-elements there do not meet.
+random slices (sampling.py; run_shape_large.py). A region of the optimizer is cut to SEGMENTS, and
+what is left out is counted: AdamW's elements do not meet; the norm's do, in a sum shorter than the
+run's.
 """
 
 import json
