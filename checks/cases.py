@@ -171,8 +171,10 @@ FAMILIES = {
     "integer": lambda r, x: r.integers(-4, 5, x.shape).astype(np.float64),
     "largest": lambda r, x: np.broadcast_to(np.sign(x[:, :1]) * 10 ** r.uniform(36, 38),
                                             x.shape).copy(),
+    "smallest": _scaled(-18, -15),
 }
-RARE = ("largest",)  # tried by the deep tier alone: near the largest that float32 holds
+# Tried by the deep tier alone: near the largest that float32 holds; squares near the least.
+RARE = ("largest", "smallest")
 # What weights and gradients are drawn from, beside the family of the data they meet.
 MILD = ("randn", "randn", "randn", "outlier", "onehot", "sorted", "mixed", "tiny")
 
@@ -219,6 +221,8 @@ DOMAINS = {
 # What some cases of unusual families have instead: numbers at which shortcuts are taken.
 CORNERS = {"v": _faint, **{name: lambda r, drawn, number=number: np.full_like(drawn, number)
                            for name, number in (("scale", 1.0), ("lr", 0.0), ("dscale", 1.0))}}
+# What belongs to the numbers of a family: second moments are means of squares.
+BESIDE = {("v", "smallest"): lambda r, drawn: drawn * 10 ** r.uniform(-30, -28)}
 PLAIN = ("randn", "unit", "integer")
 ZERO_MEANS_OFF = ("max_norm", "weight_decay")  # constants for which 0 switches something off
 
@@ -238,7 +242,9 @@ def _value(case: Case, tensor: Tensor, sizes: Mapping[str, int]) -> np.ndarray:
     r, shape = _generator(case, tensor.name), tensor.shape(sizes)
     if tensor.name in DOMAINS:
         drawn = np.asarray(DOMAINS[tensor.name](r, shape, sizes))
-        if tensor.name in CORNERS and case.family not in PLAIN and r.random() < 0.4:
+        if beside := BESIDE.get((tensor.name, case.family)):
+            drawn = beside(r, drawn)
+        elif tensor.name in CORNERS and case.family not in PLAIN and r.random() < 0.4:
             drawn = CORNERS[tensor.name](r, np.asarray(drawn, np.float64))
         if tensor.role == "I32" and case.family == "repeated":
             drawn = np.full(shape, drawn.flat[0])

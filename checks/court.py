@@ -28,7 +28,7 @@ from ported.precision import PRECISIONS
 from ported.source import SourceError
 
 STATES = ("survived", "crashed", "timed-out", "error", "not-applied", "not-compiled",
-          "refused without a witness", "equivalent", "killed-by", "not run here")
+          "refused without a witness", "no witness", "equivalent", "killed-by", "not run here")
 TIMEOUT = {"fast": 240.0, "more": 480.0, "deep": 1200.0}  # seconds; the fast tier is to take 30
 ALL = {**CHECKS, **CUDA_CHECKS, **dict.fromkeys(more_checks.BY_NAME, 1)}
 
@@ -124,6 +124,8 @@ class Court:
             self.store.put(kept, found)
         if found["state"] == "equivalent" and found["by"]:
             found["state"] = "refused without a witness"
+        elif found["state"] == "equivalent" and mutant.kind == "mutant":
+            found["state"] = "no witness"
         elif found["state"] == "survived" and mutant.kind == "honest":
             found["state"] = "equivalent"  # other roundings are other bits
         # Of others it is not known whether they would have refused it, too.
@@ -330,5 +332,5 @@ def verdict(found: Mapping, seen: str, kind: str) -> dict:
     elif by:
         state = "refused without a witness"
     else:
-        state = "survived" if seen else "equivalent"
+        state = "survived" if seen else "no witness" if kind == "mutant" else "equivalent"
     return {"state": state, "by": by, "first": first}

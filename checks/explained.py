@@ -41,6 +41,7 @@ CHECKS = {
     "extremes": "NaN and infinities stand where another input is largest, smallest or nearest "
                 "zero, and come through as the mathematics says.",
     "largest": "Rows near the end of what float32 can hold.",
+    "smallest": "Rows whose squares are near the least that float32 can hold.",
     "races": "Every access of every thread of a C kernel is ordered against the others'.",
     "late": "One thread of a team after the other comes late, in teams of up to 70; the result "
             "stays, and nothing is written after the return.",
@@ -62,4 +63,5 @@ FAMILIES = {
     "repeated": "every index the same", "denormal": "below float32's normal range",
     "mixed": "rows of unlike kind", "integer": "small whole numbers",
     "largest": "constant rows near the end of float32",
+    "smallest": "1e-18 to 1e-15",
 }

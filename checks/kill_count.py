@@ -59,6 +59,8 @@ CHECKS = {
                  "sees units that are skipped because they are dead"),
     "largest": ("rows near the end of float32",
                 "what lies behind a row, taken times zero, is zero times infinity there"),
+    "smallest": ("rows whose squares are near the least of float32",
+                 "the one check whose squares are small and still not nothing"),
     "races": ("every access of every thread of a C kernel, ordered against the others'",
               "elsewhere a race on a processor shows only by luck of timing"),
     "late": ("one thread after the other comes late, in teams of up to 70",

@@ -37,7 +37,8 @@ STATES = {
     "crashed": "took the prover with it, which is not how it differs",
     "timed-out": "did not end, which is not how it differs",
     "refused without a witness": "refused, though no input was found on which it differs",
-    "equivalent": "no input was found on which it differs, and no check refused it",
+    "no witness": "no input was found on which it differs, and no check refused it",
+    "equivalent": "the same of a change that was made not to matter",
     "error": "could not be judged", "not-applied": "its patch does not fit",
     "not-compiled": "does not compile"}
 

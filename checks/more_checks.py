@@ -12,11 +12,11 @@ from checks.shapes import Shapes
 from checks.trial import Subject
 
 CHECKS: dict[str, dict[str, int]] = {
-    "cpu": {"scalars": 1, "extremes": 1, "largest": 1,
-            "races": 1, "late": 1, "environment": 1, "size": 1},
-    "emulated": {"scalars": 1, "extremes": 1, "largest": 1,
-                 "processors": 1, "pipelines": 1, "draws": 1, "size": 1},
-    "cuda": {"scalars": 1, "extremes": 1, "largest": 1, "draws": 1, "size": 1},
+    "cpu": {"scalars": 1, "extremes": 1, "largest": 1, "smallest": 1,
+            "races": 1, "late": 1, "environment": 1, "size": 2},
+    "emulated": {"scalars": 1, "extremes": 1, "largest": 1, "smallest": 1,
+                 "processors": 1, "pipelines": 1, "draws": 1, "size": 2},
+    "cuda": {"scalars": 1, "extremes": 1, "largest": 1, "smallest": 1, "draws": 1, "size": 2},
 }
 BY_NAME: Mapping[str, Callable] = {
     "processors": processors.processors,
@@ -26,6 +26,7 @@ BY_NAME: Mapping[str, Callable] = {
     "scalars": scalars.scalars,
     "extremes": scalars.extremes,
     "largest": scalars.largest,
+    "smallest": scalars.smallest,
     "races": late.races,
     "late": late.late,
     "environment": environment.environment,
@@ -37,9 +38,10 @@ def numbers(device) -> dict[str, int]:
     return CHECKS[device.name]
 
 
-def examine(subject: Subject, shapes: Shapes, seed: int) -> None:
-    """Every one of them on one launch configuration."""
-    for name in CHECKS[subject.device.name]:
+def examine(subject: Subject, shapes: Shapes, seed: int, first: bool = True) -> None:
+    """Every one of them on a version's `first` launch configuration; on its last only what depends
+    on how many blocks and threads there are."""
+    for name in CHECKS[subject.device.name] if first else ("size",):
         subject.phase = name
         BY_NAME[name](subject, shapes, seed)
     subject.phase = "launch"

@@ -284,8 +284,9 @@ class _Trials:
                     laws.self_tests(subject, self.shapes, self.seed)
                 _drawn(subject, self.shapes, self.tier.others if number else self.tier.drawn,
                        self.seed, families)
-                if self.tier.more and number == 0 and self.ledger.examples["gate"]:
-                    more_checks.examine(subject, self.shapes, self.seed)
+                if self.tier.more and number in (0, len(choices) - 1) and (
+                        self.ledger.examples["gate"]):
+                    more_checks.examine(subject, self.shapes, self.seed, number == 0)
         if self.version.language == "py":
             self._algorithms()
         if self.tier.file and file_last and not self.ledger.faults:

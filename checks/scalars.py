@@ -5,7 +5,8 @@ default; constants near one (AdamW's betas) meet step counts up to a million, si
 correction is a power of both. `extremes`: NaN and infinity planted where another input is largest,
 smallest or nearest to zero, in rows that saturate: a shortcut for units that are dead, or for
 probabilities that vanish, must not lose them. `largest`: rows near the end of float32, where what
-lies behind a row, taken along with a weight of zero, is zero times infinity.
+lies behind a row, taken along with a weight of zero, is zero times infinity. `smallest`: rows
+whose squares are near the other end, which are small but not nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -74,14 +75,24 @@ def extremes(subject: Subject, shapes: Shapes, seed: int) -> None:
 
 def largest(subject: Subject, shapes: Shapes, seed: int) -> None:
     """Constant rows of 1e36 to 1e38, of both signs, held against float64 by the gate."""
+    _rare(subject, shapes, seed, "largest")
+
+
+def smallest(subject: Subject, shapes: Shapes, seed: int) -> None:
+    """Rows of 1e-18 to 1e-15, whose squares are near the least of float32, by the gate."""
+    _rare(subject, shapes, seed, "smallest")
+
+
+def _rare(subject: Subject, shapes: Shapes, seed: int, name: str) -> None:
+    """A family that is the check's own, at every small shape."""
     for number, sizes in enumerate(shapes.spine().values()):
-        case = shapes._case(sizes, seed + number, "largest")
+        case = shapes._case(sizes, seed + number, name)
         if max(sizes.values()) <= SMALL and subject.applies(sizes) and subject.affords(sizes):
             trial = Trial(subject, case)
             if trial.known.judgeable:
-                trial.judge(trial.run(), ["largest"], stock=False)
-    if not subject.ledger.examples["largest"]:
-        subject.ledger.not_run["largest: no small shape has a finite truth"] += 1
+                trial.judge(trial.run(), [name], stock=False)
+    if not subject.ledger.examples[name]:
+        subject.ledger.not_run[f"{name}: no small shape has a finite truth"] += 1
 
 
 def _trials(subject: Subject, shapes: Shapes, seed: int, families) -> Iterator[Trial]:
@@ -107,4 +118,4 @@ def _beside(inputs: Mapping) -> Iterator[tuple[str, tuple]]:
                 yield name, tuple(int(i) for i in np.unravel_index(place, array.shape))
 
 
-__all__ = ["extremes", "largest", "scalars"]
+__all__ = ["extremes", "largest", "scalars", "smallest"]

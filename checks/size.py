@@ -97,6 +97,14 @@ def plans(contract: Contract, device: str) -> Iterator[Plan]:
                                       for power in ELEMENTS[device]))
 
 
+def jobs(contract: Contract, device: str) -> list[tuple[Plan, int]]:
+    """Each plan at each of its sizes, smallest launches first, of alike ones the largest tensor."""
+    found = [(min(step, 2), -number, plan, places)
+             for number, plan in enumerate(plans(contract, device))
+             for step, places in enumerate(plan.sizes)]
+    return [(plan, places) for *_, plan, places in sorted(found, key=lambda job: job[:2])]
+
+
 def _near(shapes: Shapes, small: dict[str, int]) -> dict[str, int]:
     """Sizes of compiled-in axes that are compiled for other checks too."""
     return {axis: min(shapes.pools[axis], key=lambda n, w=size: (abs(n - w), n))
@@ -151,11 +159,8 @@ def size(subject: Subject, shapes: Shapes, seed: int) -> None:
     if device == "cpu" and not folded.available():
         ledger.not_run["size: this system does not fold memory"] += 1
         return
-    jobs = sorted(((min(step, 2), -number, plan, places)
-                   for number, plan in enumerate(plans(subject.contract, device))
-                   for step, places in enumerate(plan.sizes)), key=lambda job: job[:2])
     patience = Patience(subject)
-    for *_, plan, places in jobs:
+    for plan, places in jobs(subject.contract, device):
         if patience.reached(plan) > places:
             continue
         launch = fitting(subject, shapes, plan, places, seed)

@@ -142,7 +142,7 @@ def test_states_of_what_was_judged(tmp_path):
         planted(anchor=line, becomes="*(volatile int *)0 = 1;"))
     killed, equal, absent, broken, crashed = rows
     assert [row["state"] for row in rows] == [
-        "killed-by", "equivalent", "not-applied", "not-compiled", "killed-by"], rows
+        "killed-by", "no witness", "not-applied", "not-compiled", "killed-by"], rows
     assert "accumulate" in killed["by"] and "dweight[" in killed["witness"]
     assert killed["ran"]["accumulate"] > 0 and not equal["witness"] and not equal["by"]
     assert "SIGSEGV" in crashed["witness"] and str(tmp_path) not in json.dumps(rows)
@@ -155,7 +155,7 @@ def row(state="killed-by", by=("gate", "values"), **more) -> dict:
 
 
 def test_only_what_a_check_refused_counts_as_killed():
-    rows = [row(), row("survived", ()), row("crashed", ()), row("equivalent", ()),
+    rows = [row(), row("survived", ()), row("crashed", ()), row("no witness", ()),
             row("not run here", ()), row("not-compiled", ()), row("refused without a witness"),
             row(kind="honest", state="equivalent")]
     assert (len(kill_count.killed(rows)), len(kill_count.witnessed(rows))) == (1, 3)
