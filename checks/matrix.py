@@ -17,7 +17,6 @@ import datetime
 import fnmatch
 import itertools
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from checks import kill_count, kill_page, mutants, refusals, select
 from checks.court import Store
 from checks.courts import all_of
 from checks.mutants import FAMILIES, Mutant
+from ported import device as devices
 from ported.contract import ROOT
 
 SEEDS = 1000  # over all honest variants together, in a full run
@@ -149,8 +149,9 @@ class Run:
         """Where and when, how long, and how much was taken from earlier runs."""
         commit = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude", "*"],
                                 cwd=ROOT, capture_output=True, text=True).stdout.strip()
+        processor = devices.open("cpu").processor.rpartition(" ")[0]  # without its flags' digest
         return {"date": datetime.date.today().isoformat(), "commit": commit,
-                "machine": f"{self.options.jobs} cores, {platform.machine()}",
+                "machine": f"{self.options.jobs} cores, {processor}",
                 "seconds": round(time.monotonic() - self.start), "reused": self.store.reused}
 
 
