@@ -184,19 +184,18 @@ def main(file: str, operation: str, direction: str, device: str, dtype: str) -> 
     version = source.read(Path(file), operation, direction)
     contract, machine = contracts.of(version.contract_name), devices.open(device, precision=dtype)
     choices, tier = version.configurations(), tiers.of("deep", machine)
-    ends = choices[:1] + choices[1:][-1:]
-    subjects = [Subject(version, contract, machine, choice, Ledger(), tier=tier) for choice in ends]
-    for choice, (launch, outputs_of) in (
-            (subject.parameters, found) for subject in subjects
-            for found in launches(subject, Shapes(version, contract, machine))):
-        launch = " ".join([launch, *(f"{name}={value}" for name, value in choice.items())])
-        print(json.dumps({"launch": launch}), flush=True)
-        try:
-            outputs = outputs_of()
-            kept = None if outputs is None else _digests(outputs)
-        except (devices.NotApplicable, devices.DeviceError) as error:
-            kept = {FAULT: str(error)}
-        print(json.dumps({"launch": launch, "outputs": kept}), flush=True)
+    shapes = Shapes(version, contract, machine)
+    for choice in choices[:1] + choices[1:][-1:]:
+        subject = Subject(version, contract, machine, choice, Ledger(), tier=tier)
+        for launch, outputs_of in launches(subject, shapes):
+            launch = " ".join([launch, *(f"{name}={value}" for name, value in choice.items())])
+            print(json.dumps({"launch": launch}), flush=True)
+            try:
+                outputs = outputs_of()
+                kept = None if outputs is None else _digests(outputs)
+            except (devices.NotApplicable, devices.DeviceError) as error:
+                kept = {FAULT: str(error)}
+            print(json.dumps({"launch": launch, "outputs": kept}), flush=True)
 
 
 if __name__ == "__main__":
