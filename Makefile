@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PY = .venv/bin/python
 ARGS ?=
+CORES = -n auto --maxprocesses 8 --dist worksteal
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -9,11 +10,11 @@ help:  ## this list
 train: .venv/ready  ## train GPT-2 on English text with proved kernels; ARGS="--steps 2000"
 	@$(PY) train.py $(ARGS)
 
-test: .venv/interop  ## prove what changed since the committed evidence, a sample of the rest, all else
-	@$(PY) -m pytest $(ARGS)
+test: .venv/tests  ## prove what changed since the committed evidence, a sample of the rest, all else
+	@$(PY) -m pytest $(CORES) $(ARGS)
 
-test-all: .venv/interop  ## prove every version of every operation, and all else
-	@$(PY) -m pytest --all $(ARGS)
+test-all: .venv/tests  ## prove every version of every operation, and all else
+	@$(PY) -m pytest $(CORES) --all $(ARGS)
 
 verify: .venv/ready  ## prove one version, KERNEL=layernorm_forward_02, or a file of yours, FILE=my.cu OP=layernorm_forward
 	@$(PY) -m checks.verify --kernel "$(KERNEL)" --file "$(FILE)" --op "$(OP)" $(ARGS)
@@ -30,7 +31,7 @@ profile: .venv/ready  ## where a step's time goes and what bounds it; ARGS="--de
 tune: .venv/ready  ## measure every proved version at train.py's shapes; the trainer then chooses by it
 	@$(PY) -m checks.bench --tune $(ARGS)
 
-mutants: .venv/interop  ## the kill matrix: seed wrong kernels, trainers, timings; see which check refuses each
+mutants: .venv/tests  ## the kill matrix: seed wrong kernels, trainers, timings; see which check refuses each
 	@$(PY) -m checks.matrix $(ARGS)
 
 cuda: .venv/cuda  ## set up what --device cuda needs besides a GPU, its driver and CUDA 13's toolkit
@@ -62,7 +63,7 @@ clean:  ## remove .venv and what tests left; runs/ and the cache stay
 .venv/%.txt: .venv/ready  # the packages of an extra
 	@$(PY) -c 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$*"]))' > $@
 
-.venv/interop: .venv/interop.txt  # what single tests need besides
+.venv/tests: .venv/tests.txt  # what the suite needs besides
 	@.venv/bin/pip install -q --disable-pip-version-check -r $<
 	@touch $@
 

@@ -18,6 +18,7 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 KERNELS = "test_kernels.py"
+PROOF = "proof"  # the property of a test's report that holds one
 EVERYWHERE = ("cpu", "emulated")  # what a run without --device proves on
 
 
@@ -46,14 +47,13 @@ class Kernel(NamedTuple):
 
 
 class Kernels:
-    """What this run of pytest proves: chosen once, counted as it runs."""
+    """What this run of pytest proves; each process of pytest-xdist chooses the same."""
 
     def __init__(self, config):
         from checks import select
         from ported import device as devices
 
         self.config, self.seed = config, config.getoption("--seed")
-        self.proofs: dict[Kernel, dict] = {}
         self.kernels: list[Kernel] = []
         self.reused: Counter[str] = Counter()
         self.reasons: list[str] = []
@@ -99,9 +99,63 @@ class Kernels:
                                 f"({shown}{', ...' if len(absent) > 3 else ''})")
 
 
+class Told:
+    """What the end of a run says of kernels: proofs, from the reports of their tests, and what was
+    chosen. Both come from this process or from those that pytest-xdist started."""
+
+    def __init__(self):
+        self.proofs: dict[str, dict] = {}
+        self.ran: Counter[str] = Counter()  # by device
+        self.reused: dict[str, int] = {}
+        self.reasons: list[str] = []
+
+    def chosen(self, kernels: Kernels) -> None:
+        self.reused, self.reasons = dict(kernels.reused), kernels.reasons
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call":
+            for kernel, device, proof in (v for name, v in report.user_properties if name == PROOF):
+                self.proofs[kernel] = proof
+                self.ran[device] += 1
+
+    @pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+    def pytest_testnodedown(self, node, error):
+        if PROOF in getattr(node, "workeroutput", {}):
+            self.reused, self.reasons = node.workeroutput[PROOF]
+
+    def pytest_sessionfinish(self, session, exitstatus):
+        """Nothing checked is a failure. A process of pytest-xdist tells what it has chosen."""
+        config = session.config
+        kernels = getattr(config, "_kernels", None)
+        if kernels is not None:
+            self.chosen(kernels)
+            getattr(config, "workeroutput", {})[PROOF] = [self.reused, self.reasons]
+        if config.getoption("--kernel") and not config.option.collectonly:
+            if exitstatus == 0 and all(proof["verdict"] == "not applicable"
+                                       for proof in self.proofs.values()):
+                session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+    def pytest_terminal_summary(self, terminalreporter, config):
+        if not (hasattr(config, "_kernels") or self.reused or self.proofs):
+            return
+        from checks import report
+
+        terminalreporter.section("kernels")
+        for name, proof in self.proofs.items():
+            terminalreporter.line(report.line(name, proof))
+        for reason in [*(f"did not run: {r}" for r in report.not_run(self.proofs)), *self.reasons]:
+            terminalreporter.line(reason)
+        for device in dict.fromkeys([*self.reused, *self.ran]):
+            terminalreporter.line(f"{device}: reused {self.reused.get(device, 0)} proofs, "
+                                  f"ran {self.ran[device]}")
+        if not self.proofs:
+            terminalreporter.line("no kernel was proved", red=True)
+
+
 def pytest_configure(config):
     if config.getoption("--case") and not config.getoption("--kernel"):
         raise pytest.UsageError("--case: found no --kernel; a case belongs to one version")
+    config.pluginmanager.register(Told())
     if config.getoption("--kernel"):
         kernels_of(config)
 
@@ -136,31 +190,3 @@ def worker():
 @pytest.fixture
 def kernels(request) -> Kernels:
     return kernels_of(request.config)
-
-
-def pytest_sessionfinish(session, exitstatus):
-    """Nothing checked is a failure."""
-    if session.config.getoption("--kernel") and not session.config.option.collectonly:
-        proofs = kernels_of(session.config).proofs.values()
-        if exitstatus == 0 and all(proof["verdict"] == "not applicable" for proof in proofs):
-            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    kernels = getattr(config, "_kernels", None)
-    if kernels is None:
-        return
-    from checks import report
-
-    terminalreporter.section("kernels")
-    shown = {str(kernel): proof for kernel, proof in kernels.proofs.items()}
-    for name, proof in shown.items():
-        terminalreporter.line(report.line(name, proof))
-    for reason in [*(f"did not run: {r}" for r in report.not_run(shown)), *kernels.reasons]:
-        terminalreporter.line(reason)
-    ran = Counter(kernel.device for kernel in kernels.proofs)
-    for device in dict.fromkeys([*kernels.reused, *ran]):
-        terminalreporter.line(f"{device}: reused {kernels.reused[device]} proofs, "
-                              f"ran {ran[device]}")
-    if not kernels.proofs:
-        terminalreporter.line("no kernel was proved", red=True)

@@ -3,6 +3,7 @@
 import pytest
 
 from checks import report, select
+from conftest import PROOF
 
 
 def test_kernel(kernel, kernels, worker, request):
@@ -12,7 +13,7 @@ def test_kernel(kernel, kernels, worker, request):
     if request.config.getoption("--case"):
         job["case"] = request.config.getoption("--case")
     proof = worker.prove(job, 600.0)
-    kernels.proofs[kernel] = proof
+    request.node.user_properties.append((PROOF, (str(kernel), kernel.device, proof)))
     if proof["verdict"] == "not applicable":
         pytest.skip(proof["reason"])
     if proof["verdict"] != "proved":

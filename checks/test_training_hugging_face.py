@@ -29,7 +29,7 @@ def written(tmp_path_factory):
 def test_transformers_loads_a_checkpoint(written):
     import torch
 
-    transformers = pytest.importorskip("transformers", reason="extra `interop`, not installed")
+    transformers = pytest.importorskip("transformers", reason="extra `tests`, not installed")
     model, report = transformers.GPT2LMHeadModel.from_pretrained(written, output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     stored = {n.removeprefix("transformer."): p.detach() for n, p in model.named_parameters()}
@@ -43,7 +43,7 @@ def test_transformers_loads_a_checkpoint(written):
 @pytest.mark.parametrize("shard", ["5GB", "2KB"])
 @pytest.mark.parametrize("prefix", [True, False])
 def test_transformers_folder_is_read(tmp_path, shard, prefix):
-    transformers = pytest.importorskip("transformers", reason="extra `interop`, not installed")
+    transformers = pytest.importorskip("transformers", reason="extra `tests`, not installed")
     settings = transformers.GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=30, n_positions=6,
                                        bos_token_id=29, eos_token_id=29)
     model = transformers.GPT2LMHeadModel(settings)
