@@ -1,7 +1,7 @@
 """The guards of what is no kernel: trainer, steps, bench; and how a mutant of those is judged.
 
-    from checks.guards import judge
-    judge(mutant, tree)      # tree: a throw-away copy of the checkout with the patch applied
+    from checks.guards import Runner, judge
+    judge(mutant, tree, Runner())      # tree: a throw-away copy of the checkout, patched
 
 A guard is a few tests, or compare.py, run in the patched tree; it refuses where its exit code is
 not 0. Every guard runs whose files import the patched one. The witness is found apart from all
@@ -15,19 +15,22 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from functools import cache
 from pathlib import Path
 
 from checks import scenarios, scenarios_bench, scenarios_gpu
-from checks.guard_runs import BROKEN, LATE
+from checks.guard_runs import BROKEN, LATE, WHOLE
 from ported.contract import ROOT
 from ported.device.cpu import cache_directory
 from ported.parsing import parsed
 
-FIRST = ("compare",)  # the trainer's own guard, which is to catch them all
-LIMIT = 3000.0  # seconds for all guards of one mutant
+FIRST = ("compare",)  # of mutants that change a buffer, which compare.py has to name
+TWO = 2  # refusals after which no guard is asked: none has the kill for itself
 NO_VERDICT = (4, 5, BROKEN)  # pytest: wrong usage, no test; and what guard_runs says
+KNOWN: dict[tuple[Path, str], dict] = {}  # what originals gave, by checkout and group
+ONE_AT_A_TIME = threading.Lock()  # judges are threads
 T = "checks/test_"
 
 
@@ -38,28 +41,29 @@ def _but(file: str, *tests: str) -> str:
     return " ".join([f"{T}{file}.py", *left])
 
 
+# The quickest first.
 GUARDS: dict[str, str] = {
     "schedules": f"{T}training_schedules.py",
-    "data": f"{T}training_loader.py {T}training_tokens.py",
-    "files": _but("training_checkpoint", "kill_9_at_any_moment")
-    + f" {T}training_hugging_face.py",
-    "start": f"{T}training_start.py {T}training_config.py",
-    "log": f"{T}training_runs.py {T}training_outlier.py",
     "sampling": f"{T}training_sampling.py",
-    "resume": _but("training_train", "twenty_kills_change_nothing", "second_ctrl_c_kills_at_once",
-                   "bad_input_is_refused_in_words", "other_data_than_the_checkpoint_s"),
-    "low": _but("training_low", "other_precisions_begin_from_a_checkpoint",
-                "bfloat16_trains_as_the_interpreter_that_rounds", "bad_precisions",
-                "a_step_is_done_again_to_name_what_fails"),
     "evidence": f"{T}training_evidence.py",
+    "log": f"{T}training_runs.py {T}training_outlier.py",
+    "start": f"{T}training_start.py {T}training_config.py",
+    "data": f"{T}training_loader.py {T}training_tokens.py",
+    "plan": f"{T}memory.py",
     "three ways": f"{T}reference.py",
     "program": f"{T}program.py",
     "executor": _but("executor", "two_launches_compile_to_a_cubin",
                      "start_does_not_touch_memory_and_steps_cost_little"),
-    "plan": f"{T}memory.py",
+    "files": _but("training_checkpoint", "kill_9_at_any_moment")
+    + f" {T}training_hugging_face.py",
     "golden": _but("golden", "curves_made_anew_are_the_same[tiny-2]"),
+    "low": _but("training_low", "other_precisions_begin_from_a_checkpoint",
+                "bfloat16_trains_as_the_interpreter_that_rounds", "bad_precisions",
+                "a_step_is_done_again_to_name_what_fails"),
+    "resume": _but("training_train", "twenty_kills_change_nothing", "second_ctrl_c_kills_at_once",
+                   "bad_input_is_refused_in_words", "other_data_than_the_checkpoint_s"),
     "compare": "module checks.guard_compare",
-    "bench": f"{T}bench.py {T}bench_host.py",
+    "bench": f"{T}bench_host.py {T}bench.py",
     "bench on cuda": "module checks.guard_bench",
 }
 # What a guard starts without importing it: train.py as a process; operations by their names.
@@ -117,26 +121,48 @@ def applicable(mutant) -> list[str]:
             if not guard.startswith("bench") and mutant.file in reached(guard)]
 
 
-def _ran(tree: Path, jobs: list[str], expected: dict | None = None) -> list[dict]:
-    """Each job's record (see guard_runs); of one that was not run or did not end, code LATE."""
-    with tempfile.TemporaryDirectory() as folder:
-        if expected:
-            (Path(folder) / "expected.json").write_text(json.dumps(expected))
-        command = [sys.executable, "-m", "checks.guard_runs", folder, *jobs]
-        environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
-        environment.pop("PYTHONPATH", None)
-        with open(Path(folder) / "words", "wb") as words:
-            process = subprocess.Popen(command, cwd=tree, stdout=words, stderr=words,
-                                       stdin=subprocess.DEVNULL, env=environment)
-            try:
-                process.wait(LIMIT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        files = [Path(folder) / f"{number}.json" for number in range(len(jobs))]
-        return [json.loads(file.read_text()) if file.is_file()
-                else {"code": LATE, "seconds": 0.0, "said": "not run, or without an end"}
-                for file in files]
+class Runner:
+    """A process that runs jobs in checkouts (guard_runs.py of the checkout `root`)."""
+
+    def __init__(self, root: Path = ROOT):
+        self.root = root
+        self._process: subprocess.Popen | None = None
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process.stdin.close(), self._process.stdout.close()
+            self._process = None
+
+    def _answered(self, request: dict) -> bool:
+        """Sends a request and waits for its answer; a process that is gone gives none."""
+        if self._process is None:
+            environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+            environment.pop("PYTHONPATH", None)
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "checks/guard_runs.py"], cwd=self.root, env=environment,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if answer != "done\n":
+            self.close()
+        return bool(answer)
+
+    def ran(self, tree: Path, jobs: list[str], **more) -> list[dict | None]:
+        """Each job's record; None of one that was left out, because enough was known (`more`:
+        `expected`, `enough`), and code LATE where the process ended."""
+        with tempfile.TemporaryDirectory() as folder:
+            request = {"folder": folder, "tree": str(tree.resolve()), "jobs": jobs, **more}
+            gone = {"code": LATE, "seconds": 0.0, "said": "the process that runs guards ended"}
+            missing = None if self._answered(request) else gone
+            files = [Path(folder) / f"{number}.json" for number in range(len(jobs))]
+            return [json.loads(file.read_text()) if file.is_file() else missing for file in files]
 
 
 def sources(tree: Path) -> str:
@@ -160,23 +186,40 @@ def shown_by(mutant) -> str:
     return "bench on cuda" if mutant.device == "cuda" else "bench"
 
 
-@cache
-def originals(root: Path = ROOT, of: str = "steps") -> dict[str, dict[str, str]]:
-    """The facts of the scenarios of trainer and steps, of the bench, or of the bench on a GPU, in
-    the checkout itself; kept in the user's cache, but for those of a GPU, which are its own."""
+def originals(runner: Runner, root: Path = ROOT, of: str = "steps") -> dict[str, dict]:
+    """Of the scenarios of trainer and steps, of the bench, or of the bench on a GPU, in the
+    checkout itself: the `facts`, and the files that were `read`. Kept in the user's cache, but for
+    those of a GPU, which are its own."""
+    with ONE_AT_A_TIME:
+        return _originals(runner, root, of)
+
+
+def _originals(runner: Runner, root: Path, of: str) -> dict[str, dict]:
+    key = (root, of)
+    if key in KNOWN:
+        return KNOWN[key]
     path = cache_directory() / "scenarios" / f"{of}-{sources(root)}.json"
     if of != "bench on cuda" and path.is_file():
-        return json.loads(path.read_text())
-    records = _ran(root, [f"scenario:{name}" for name in SCENARIOS[of]])
+        KNOWN[key] = json.loads(path.read_text())
+        return KNOWN[key]
+    records = runner.ran(root, [f"scenario:{name}" for name in SCENARIOS[of]])
     wrong = [r["said"] for r in records if "facts" not in r or "raises" in r["facts"]]
     if wrong:
         raise RuntimeError(f"a scenario fails in the checkout itself: {wrong[0][-500:]}")
-    found = dict(zip(SCENARIOS[of], (r["facts"] for r in records), strict=True))
+    KNOWN[key] = {name: {"facts": record["facts"], "read": record["read"]}
+                  for name, record in zip(SCENARIOS[of], records, strict=True)}
     path.parent.mkdir(parents=True, exist_ok=True)
     making = path.with_suffix(f".{os.getpid()}")
-    making.write_text(json.dumps(found))
+    making.write_text(json.dumps(KNOWN[key]))
     os.replace(making, path)
-    return found
+    return KNOWN[key]
+
+
+def concerned(file: str, known: dict[str, dict]) -> dict[str, dict[str, str]]:
+    """The facts of those scenarios that a patch of `file` can change: the original's run read it,
+    or it is no Python, which compilers read."""
+    return {name: one["facts"] for name, one in known.items()
+            if not file.endswith(".py") or {file, WHOLE} & set(one["read"])}
 
 
 def witness(records: dict[str, dict], expected: dict[str, dict[str, str]]) -> str:
@@ -201,30 +244,40 @@ def message(said: str) -> str:
     return (telling or lines or [""])[0][:300]
 
 
-def judge(mutant, tree: Path, root: Path = ROOT, enough: bool = False) -> dict:
-    """How the guards take a mutant whose patch stands in `tree`; `root` is the original. `enough`:
-    compare.py ends when it has named the culprit, and once it refuses no other guard is run.
+def _asked(mutant, tree: Path, runner: Runner, enough: bool) -> tuple[dict[str, dict], str]:
+    """The records of the guards that were run, by name, and the witness."""
+    names, culprit = applicable(mutant), getattr(mutant, "culprit", "")
+    expected = concerned(mutant.file, originals(runner, runner.root, shown_by(mutant)))
+    jobs = {name: f"scenario:{name}" for name in expected}
+    first = [name for name in names if name in FIRST and enough and culprit] or names
+    rest = [name for name in names if name not in first]
+    records: dict[str, dict | None] = {}
+    for part in (first, rest) if rest else (first,):
+        jobs |= {f"guard {name}": f"guard:{name}={GUARDS[name]}" for name in part}
+        if enough and "guard compare" in jobs:  # no further than to the culprit
+            jobs["guard compare"] += f" {culprit}"
+        found = runner.ran(tree, list(jobs.values()), expected=expected,
+                           **({"enough": TWO} if enough else {}))
+        records |= dict(zip(jobs, found, strict=True))
+        jobs = {}
+        if any(record and record["code"] for name, record in records.items()
+               if name.startswith("guard ")):
+            break
+    guards = {name: records[f"guard {name}"] for name in names if records.get(f"guard {name}")}
+    return guards, witness(records, expected)
+
+
+def judge(mutant, tree: Path, runner: Runner, enough: bool = False) -> dict:
+    """How the guards take a mutant whose patch stands in `tree`; the original is `runner.root`.
+    `enough`: where there is a culprit, compare.py comes first and ends when it has named it; if it
+    refuses, no other guard is run. Of the others none is once TWO have refused, the quickest
+    first: no kill is then one guard's alone.
 
     state: killed-by, survived, timed-out, or equivalent (no witness). `by`: guards that refuse,
     `first` what the first of them said, `ran` seconds by guard, `named` what --bisect named.
     """
-    begin, names = time.monotonic(), applicable(mutant)
-    expected = originals(root, shown_by(mutant))
-    jobs = {name: f"scenario:{name}" for name in expected}
-    first = [name for name in names if name in FIRST and enough] or names
-    records: dict[str, dict] = {}
-    rest = [name for name in names if name not in first]
-    for part in (first, rest) if rest else (first,):
-        jobs |= {f"guard {name}": f"guard:{name}={GUARDS[name]}" for name in part}
-        if enough and "guard compare" in jobs:  # no further than to the culprit
-            jobs["guard compare"] += f" {getattr(mutant, 'culprit', '')}"
-        records |= dict(zip(jobs, _ran(tree, list(jobs.values()), expected), strict=True))
-        jobs = {}
-        if any(records[f"guard {name}"]["code"] for name in part):
-            break
-    names = [name for name in names if f"guard {name}" in records]
-    seen = witness(records, expected)
-    records = {name: records[f"guard {name}"] for name in names}
+    begin = time.monotonic()
+    records, seen = _asked(mutant, tree, runner, enough)
     broken = [name for name, record in records.items() if record["code"] in NO_VERDICT]
     if broken:
         raise RuntimeError(f"guards {broken} could not be run: {records[broken[0]]['said'][-500:]}")

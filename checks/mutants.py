@@ -35,8 +35,8 @@ FAMILIES = {
 KINDS = ("mutant", "equivalent", "honest")
 GUARDED = ("steps", "training", "bench")  # areas
 KERNELS = ("ported/c_src", "cuda_src")
-LEFT = (".git", ".venv", "runs", "build", "__pycache__", ".pytest_cache", ".hypothesis",
-        ".ruff_cache")  # not copied
+LEFT = (".git", ".venv", "runs", "build", ".pytest_cache", ".hypothesis", ".ruff_cache",
+        "*.pyc.*")  # not copied
 
 
 class MutantError(ValueError):

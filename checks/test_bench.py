@@ -59,26 +59,6 @@ AXES = {"layernorm_forward": {"N": 6, "C": 32}, "layernorm_backward": {"N": 6, "
         "global_norm_update": {"S": 3, "E": 256}}
 
 
-@pytest.mark.parametrize("name", AXES)
-def test_every_version_is_timed_and_its_output_kept(name, monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
-    of, machine = contract.of(name), Timed("bfloat16")
-    ladder = [v for v in source.read_all(language="cu").values()
-              if v.contract_name == name and v.language == "cu"
-              and v.supports(machine.precision, of.roles)][:3]
-    assert ladder, f"no version of {name} in bfloat16"
-    roof = bench.Ceilings(1e30, 1e30)
-    records, variants = bench_variants.time_shape(of, AXES[name], dict(of.consts), ladder, machine,
-                                                  roof, peers=True)
-    assert {r["version"] for r in records} == {v.name for v in ladder}
-    assert not [v.fault for v in variants if v.fault]
-    assert bench_cuda.show(records[0]).strip().startswith(records[0]["version"])
-    if name == "residual_backward":
-        assert records[0]["peer_seconds"] is None
-    else:
-        assert records[0]["eager_seconds"] > 0 and records[0]["verdict"]
-
-
 def test_a_floor_that_is_beaten_is_a_fault():
     of, machine = contract.of("gelu_forward"), Timed("float32")
     version = source.read_all(language="cu")["gelu_forward_01"]
@@ -285,3 +265,23 @@ def test_the_sides_of_a_step_begin_alike(monkeypatch):
     side = {"seconds": [1.0, 1.1], "memory": theirs.memory(), "losses": others, "parts": []}
     found = {"ported": {**side, "parts": ours.parts(), "memory": ours.memory()}, "torch": side}
     assert "of its tokens/s" in bench_step_cuda.show(found, 32)
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_every_version_is_timed_and_its_output_kept(name, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
+    of, machine = contract.of(name), Timed("bfloat16")
+    ladder = [v for v in source.read_all(language="cu").values()
+              if v.contract_name == name and v.language == "cu"
+              and v.supports(machine.precision, of.roles)][:3]
+    assert ladder, f"no version of {name} in bfloat16"
+    roof = bench.Ceilings(1e30, 1e30)
+    records, variants = bench_variants.time_shape(of, AXES[name], dict(of.consts), ladder, machine,
+                                                  roof, peers=True)
+    assert {r["version"] for r in records} == {v.name for v in ladder}
+    assert not [v.fault for v in variants if v.fault]
+    assert bench_cuda.show(records[0]).strip().startswith(records[0]["version"])
+    if name == "residual_backward":
+        assert records[0]["peer_seconds"] is None
+    else:
+        assert records[0]["eager_seconds"] > 0 and records[0]["verdict"]

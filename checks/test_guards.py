@@ -80,13 +80,60 @@ def test_jobs_run_apart(tmp_path, monkeypatch):
     for name, job in (("boom", boom), ("hang", hang), ("fine", lambda: {"a": "1"})):
         monkeypatch.setitem(scenarios.SCENARIOS, name, job)
     monkeypatch.setattr(guard_runs, "LIMIT", 5.0)
-    guard_runs.main(tmp_path, ["scenario:boom", "scenario:hang", "guard:x=module checks.nothing",
+    guard_runs.run(tmp_path, ["scenario:boom", "scenario:hang", "guard:x=module checks.nothing",
                                "scenario:fine"])
     import json
 
     records = [json.loads((tmp_path / f"{k}.json").read_text()) for k in range(4)]
     assert [record["code"] for record in records] == [-11, guard_runs.LATE, guard_runs.BROKEN, 0]
     assert records[3]["facts"] == {"a": "1"}
+
+
+CHECKOUT = {
+    "checks/guards.py": "def one():\n    from ported import lazy\n    return {'x': lazy.SAID}\n"
+                        "def two():\n    return {'y': open('ported/data.py').read()}\n"
+                        "SCENARIOS = {'all': {'one': one, 'two': two}}\n",
+    "checks/select.py": "raise SystemExit('the standard library has one')\n",
+    "ported/lazy.py": "SAID = 'said'\n", "ported/data.py": "data", "ported/other.py": "",
+    "right.py": "def guarded():\n    return 0\n", "wrong.py": "def guarded():\n    return 1\n"}
+
+
+@pytest.fixture
+def runner(tmp_path):
+    """A runner, and a small checkout with two scenarios and two guards."""
+    for name, text in CHECKOUT.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    runner = guards.Runner()
+    yield runner
+    runner.close()
+
+
+def test_a_runner_says_what_was_left_out_and_what_was_read(runner, tmp_path):
+    scenes, wrong = ["scenario:one", "scenario:two"], "guard:x=module wrong"
+    one, two = runner.ran(tmp_path, scenes)
+    assert one["facts"] == {"x": "said"} and "ported/lazy.py" in one["read"]
+    assert two["facts"] == {"y": "data"} and "ported/data.py" in two["read"]
+    assert not {"ported/other.py", "ported/data.py", guard_runs.WHOLE} & set(one["read"])
+    found = runner.ran(tmp_path, [*scenes, wrong, "guard:y=module right", wrong, wrong],
+                       expected={"one": {"x": "else"}, "two": {"y": "data"}}, enough=2)
+    assert [record and record["code"] for record in found] == [0, None, 1, 0, 1, None]
+
+
+def test_a_runner_that_ends_is_no_verdict_and_the_next_begins(runner, tmp_path):
+    assert runner.ran(tmp_path, ["scenario:one"])[0]["code"] == 0
+    runner._process.kill()
+    assert [r["code"] for r in runner.ran(tmp_path, ["scenario:one"])] == [guard_runs.LATE]
+    assert runner.ran(tmp_path, ["scenario:one"])[0]["code"] == 0
+
+
+def test_only_scenarios_that_read_the_file_are_run():
+    known = {"a": {"facts": {"x": "1"}, "read": ["train.py"]},
+             "b": {"facts": {"y": "2"}, "read": [guard_runs.WHOLE]}}
+    assert guards.concerned("train.py", known) == {"a": {"x": "1"}, "b": {"y": "2"}}
+    assert guards.concerned("compare.py", known) == {"b": {"y": "2"}}
+    assert len(guards.concerned("ported/c_src/gemm.h", known)) == 2
+
 
 
 def test_every_mutant_has_its_scenarios():
