@@ -14,10 +14,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from checks import court_large, more_checks, mutants, refusals, witness
+from checks import court_large, court_verdict, more_checks, mutants, refusals, witness
 from checks.court_keys import guards_code, prover
+from checks.court_verdict import summary, verdict
 from checks.mutants import Mutant, NotApplied
-from checks.prove import CHECKS, CUDA_CHECKS
 from checks.trial import ANY
 from checks.worker import Worker
 from ported import contract as contracts
@@ -27,10 +27,7 @@ from ported.device import cpu
 from ported.precision import PRECISIONS
 from ported.source import SourceError
 
-STATES = ("survived", "crashed", "timed-out", "error", "not-applied", "not-compiled",
-          "refused without a witness", "no witness", "equivalent", "killed-by", "not run here")
 TIMEOUT = {"fast": 240.0, "more": 480.0, "deep": 1200.0}  # seconds; the fast tier is to take 30
-ALL = {**CHECKS, **CUDA_CHECKS, **dict.fromkeys(more_checks.BY_NAME, 1)}
 
 
 class Store:
@@ -80,6 +77,7 @@ class Court:
         self.dirty = Worker(root=tree, environment={**waiting, "XDG_CACHE_HOME": str(scratch)})
         self.clean = Worker(root=clean, environment=waiting)
         self.search = witness.Search(self.clean, self.dirty, store.folder / "originals")
+        self.runner = None  # of guards, once one is asked
 
     def __enter__(self) -> "Court":
         return self
@@ -87,6 +85,8 @@ class Court:
     def __exit__(self, *_) -> None:
         self.dirty.close()
         self.clean.close()
+        if self.runner is not None:
+            self.runner.close()
 
     def tidy(self) -> None:
         """Removes what was compiled of the last mutant; nobody asks for it again."""
@@ -119,8 +119,9 @@ class Court:
                                mutant.culprit, guards_code(self.clean_tree), self.thorough)
         found = self.store.get(kept)
         if found is None:
+            self.runner = self.runner or guards.Runner(self.clean_tree)
             with mutants.throw_away(self.clean_tree) as tree, mutants.applied(mutant, tree):
-                found = guards.judge(mutant, tree, self.clean_tree, enough=not self.thorough)
+                found = guards.judge(mutant, tree, self.runner, enough=not self.thorough)
             self.store.put(kept, found)
         if found["state"] == "equivalent" and found["by"]:
             found["state"] = "refused without a witness"
@@ -147,11 +148,12 @@ class Court:
         job = {"operation": mutant.operation, "direction": mutant.direction, "dtype": dtype,
                "device": row["device"], "path": str(path)}
         found = self._proof(job, digests)
+        hints = found.pop("hints", [])
         if found["verdict"] == "error":
             broken = "does not compile" in found["first"]
             return row | found | {"state": "not-compiled" if broken else "error"}
         if mutant.kind != "honest":
-            seen = self._witness(original, path, job, digests)
+            seen = self._witness(original, path, job, digests, hints)
             row |= {"witness": seen["line"], "total": round(found["seconds"] + seen["seconds"], 1)}
             if seen["error"]:
                 return row | found | {"state": "error", "first": f"witness: {seen['error']}"}
@@ -187,7 +189,8 @@ class Court:
                                prover(self.clean_tree, job["operation"], job.get("tier", "")))
         found = self.store.get(kept)
         if found is None:
-            found = self._summary(self.prove(job))
+            proof = self.prove(job)
+            found = self._summary(proof) | {"hints": court_verdict.hints(proof["faults"])}
             if found["verdict"] in ("crashed", "timed-out"):
                 found["again"] = self._summary(self.prove(job, target=ANY))
             self.store.put(kept, found)
@@ -197,14 +200,15 @@ class Court:
         found = summary(proof)
         return found | {"first": self._plain(found["first"])}
 
-    def _witness(self, original: Path, path: Path, job: dict, digests: list[str]) -> dict:
+    def _witness(self, original: Path, path: Path, job: dict, digests: list[str],
+                 hints: list[dict]) -> dict:
         """The witness as one line, or why none could be looked for."""
         kept = self.store.path("witness", digests, job["device"], job["dtype"], witness.code())
         found = self.store.get(kept, counts=False)
         if found is None:
             start, found = time.monotonic(), {"verdict": "", "line": "", "error": ""}
             try:
-                found["line"] = self._plain(self.search.find(original, path, job))
+                found["line"] = self._plain(self.search.find(original, path, job, hints))
             except ValueError as error:
                 found |= {"verdict": "error", "error": self._plain(str(error))}
             found["seconds"] = round(time.monotonic() - start, 1)
@@ -301,36 +305,3 @@ def dtypes_of(version: source.Version) -> list[str]:
     if not found:
         raise SourceError(f"{version.path}: its dtype lines allow no precision")
     return found
-
-
-def summary(proof: Mapping) -> dict:
-    """What a row keeps of a proof."""
-    refused = [check for check in ALL if check in proof["refused"]]
-    faults = proof["faults"]
-    return {"verdict": proof["verdict"], "by": refused, "seconds": proof["seconds"],
-            "first": f"{faults[0]['check']}: {faults[0]['message']}" if faults else "",
-            "during": proof.get("during", ""), "ran": proof.get("phases", {}),
-            "cpu": proof.get("cpu", 0.0)}
-
-
-def verdict(found: Mapping, seen: str, kind: str) -> dict:
-    """State, checks and first words, from a proof in short and the line of a witness."""
-    said, by, first = found["verdict"], found["by"], found["first"]
-    if said in ("crashed", "timed-out"):
-        again = found["again"]
-        if again["verdict"] == "refused":
-            said, by = "refused", again["by"]
-            first = f"{again['first']} (a whole proof {found['verdict']})"
-        elif seen.startswith(("crashed", "timed-out")) or ": fault: " in seen:
-            said, by = "refused", [found["during"] or "launch"]
-        else:
-            return {"state": said, "by": []}
-    if said in ("error", "not applicable"):
-        return {"state": "error", "by": [], "first": first}
-    if by and (seen or kind == "reject"):
-        state = "killed-by"
-    elif by:
-        state = "refused without a witness"
-    else:
-        state = "survived" if seen else "no witness" if kind == "mutant" else "equivalent"
-    return {"state": state, "by": by, "first": first}

@@ -9,7 +9,7 @@ kind of check shares it, and unique to the gate where it is those three alone.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from checks.court import ALL
+from checks.court_verdict import ALL
 
 SHARE = 0.98  # of those with a witness, that must be killed
 WITNESSED = ("killed-by", "survived", "crashed", "timed-out")

@@ -246,9 +246,10 @@ def page(whole: Mapping) -> str:
         ("What each check kills", "`alone`: no other check refuses these. `whole files`: the same "
          "of checks/rejects. Seconds are those of one core over all mutants; a check without "
          "seconds looks on while others run. Checks marked (deep) are the deep tier's own, "
-         "which tries what the fast one accepts. Of the trainer, compare.py is asked first, and "
-         "other tests only where it accepts a mutant; of a kernel, `artifact` only where nothing "
-         f"else refuses.\n\n{_checks(matrix)}"),
+         "which tries what the fast one accepts. Where a buffer changes, compare.py is asked "
+         "first, and tests of the trainer only where it accepts a mutant, the quickest first and "
+         "none after two that refuse; of a kernel, `artifact` only where nothing else refuses."
+         f"\n\n{_checks(matrix)}"),
         ("By family of bugs", f"{_shares(rows, 'family', FAMILIES)}\n\n{_named(rows)}"),
         ("By operation", _shares(rows, "operation")),
         ("What needs a GPU", _cuda(whole)),

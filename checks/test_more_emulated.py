@@ -111,8 +111,28 @@ def test_witnesses_are_looked_for_at_the_same_places():
     version = version_of("layernorm_backward_06")
     plan = witness_plan.Plan(version, version, contracts.of(version.contract_name),
                              machine("bfloat16"))
-    hows = [run.device for run in plan.runs()]
-    assert {how.get("multiprocessors") for how in hows} >= set(processors.COUNTS)
+    runs, hinted = plan.runs()
+    assert {run.device.get("multiprocessors") for run in runs} >= set(processors.COUNTS)
+    assert not hinted
+
+
+def test_hints_say_where_a_witness_is_looked_for_first():
+    """Behind the first launches, which many mutants share; in other orders where an order was
+    refused; and never what the device cannot afford."""
+    version = version_of("layernorm_backward_06")
+    plan = witness_plan.Plan(version, version, contracts.of(version.contract_name),
+                             machine("bfloat16"))
+    plain, _ = plan.runs()
+    near = {"case": "N=9,C=40:seed=7:family=outlier", "parameters": plan.choices[-1]}
+    far = {"case": "N=60000,C=7000:seed=7:family=randn", "parameters": {}, "check": "gate"}
+    runs, hinted = plan.runs([{**near, "check": "schedule"}, far])
+    begin, end = witness_plan.BEGIN, witness_plan.BEGIN + hinted
+    assert hinted == 7 and runs[:begin] == plain[:begin] and len(runs) == len(plain) + hinted
+    assert all(str(run.case).endswith("N=9,C=40:seed=7:family=outlier")
+               and run.parameters == plan.choices[-1] for run in runs[begin:end])
+    assert any(run.device.get("flavour") == "races" for run in runs[begin:end])
+    runs, hinted = plan.runs([{**near, "check": "pointers"}])
+    assert {run.shift for run in runs[begin:begin + hinted]} == {0, 1, -1}
 
 
 def drawn(seed: int, bits: int | None = None, size: int = 8192) -> draws.Draws:

@@ -49,6 +49,14 @@ def test_every_patch_fits_exactly_once():
     assert ALL and not wrong, "\n".join(wrong)
 
 
+def test_no_two_are_the_same():
+    found: dict[tuple, list[str]] = {}
+    for m in ALL:
+        text = (ROOT / m.file).read_text().replace(m.anchor, m.becomes)
+        found.setdefault((m.file, m.version, m.dtype, " ".join(text.split())), []).append(m.label)
+    assert not [labels for labels in found.values() if len(labels) > 1]
+
+
 def test_there_are_enough_of_every_kind():
     kernels = [m for m in WRONG if m.kernel]
     assert len(WRONG) >= 150

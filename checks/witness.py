@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from checks import cases, watched
 from checks.cases import Case
 from checks.fences import Fenced
 from checks.launch import Result, Stage
-from checks.witness_plan import Plan, Run
+from checks.witness_plan import BEGIN, Plan, Run
 from checks.worker import sound
 from ported import contract as contracts
 from ported import device as devices
@@ -34,7 +34,7 @@ from ported.precision import encode
 from ported.source import Version
 
 LOOSE = 0.05  # relative L2 distance that no honest kernel comes near: bfloat16 has 2^-8 an element
-CHUNKS = (6, 30, 10**6)  # launches after which both sides are compared
+THEN = 30  # launches after those that hints give
 BUDGET = 25.0  # seconds of processor time for a chunk of the plan; what is left then is not run
 TIMEOUT = 120.0  # seconds for a chunk of the plan
 MODE = "the processor's mode: the process rounds another way than before, or loses denormals"
@@ -186,7 +186,7 @@ def trace(version: Version, job: dict, say) -> dict:
             for side in ("original", "mutant")]
     contract = contracts.of(version.contract_name)
     device = _device(job["device"], job["dtype"])
-    plan, found, lost = Plan(*pair, contract, device).runs(), [], False
+    (plan, hinted), found, lost = Plan(*pair, contract, device).runs(wanted["hints"]), [], False
     end = time.process_time() + wanted.get("seconds", BUDGET)
     tracer = _Tracer(version, pair[0], contract, device)
     for run in plan[wanted["first"]:wanted["last"]]:
@@ -200,6 +200,7 @@ def trace(version: Version, job: dict, say) -> dict:
         if time.process_time() > end:
             break
     return {"verdict": "traced", "traces": found, "plan": [str(run) for run in plan],
+            "hinted": hinted,
             "twins": [run.twin for run in plan], "claims": list(pair[1].claims),
             "comparable": _comparable(plan, pair[0]), **({"lost": True} if lost else {})}
 
@@ -223,13 +224,14 @@ class Search:
     def __init__(self, clean, dirty, store: Path):
         self.clean, self.dirty, self.store = clean, dirty, store
 
-    def find(self, original: Path, mutant: Path, job: dict) -> str:
-        """One line about the first difference; empty where there is none. Raises ValueError with
-        the message where one of the two cannot be built."""
-        first, seen = 0, []
-        for size in CHUNKS:
+    def find(self, original: Path, mutant: Path, job: dict, hints: Iterable[Mapping] = ()) -> str:
+        """One line about the first difference; empty where there is none. `hints`: see Plan.runs.
+        Raises ValueError with the message where one of the two cannot be built."""
+        first, seen, sizes = 0, [], [BEGIN]
+        while sizes:  # both sides are compared after so many launches
+            size = sizes.pop(0)
             span = {"original": str(original), "mutant": str(mutant), "first": first,
-                    "last": first + size}
+                    "last": first + size, "hints": [*hints]}
             theirs = self.dirty.prove({**job, "path": str(mutant), "trace": span},
                                        patient(TIMEOUT))
             if theirs["verdict"] == "error":
@@ -243,6 +245,8 @@ class Search:
                 found = self._compare(first + number, a, b, theirs, seen)
                 if found:
                     return self._told(found, first + number, {**job, "trace": span}, theirs)
+            if not first:
+                sizes = [*([theirs["hinted"]] if theirs["hinted"] else []), THEN, 10**6]
             first += size
             if first > span["last"] or first >= len(theirs["plan"]):
                 break
@@ -252,8 +256,8 @@ class Search:
         """What the original leaves, from the store where it ran before."""
         path = Path(job["path"])
         version = source.read(path, job["operation"], job["direction"])
-        span = (job["trace"]["first"], job["trace"]["last"])
-        key = json.dumps([version.digest, job["device"], job["dtype"], plan, span, code()])
+        span = plan[job["trace"]["first"]:job["trace"]["last"]]
+        key = json.dumps([version.digest, job["device"], job["dtype"], span, code()])
         kept = self.store / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
         if kept.is_file():
             return json.loads(kept.read_text())

@@ -3,17 +3,18 @@
 Shapes of the spine and drawn ones, families of values, what stands in outputs and around buffers,
 starts of sums, repeated calls, shifted pointers, launch configurations, numbers of threads, other
 schedules, the sanitizing flavours and other numbers of multiprocessors: a few of each in turn, so
-that most differences show early.
+that most differences show early. Behind the first few stand hints: the cases at which the prover
+refuses the mutant. They say where to look, and nothing of what is found there.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from checks import pipelines, processors, tiers
-from checks.cases import DOMAINS, RARE, Case
+from checks.cases import DOMAINS, RARE, Case, parse
 from checks.shapes import EDGES, HOME, Shapes, families_of
 from ported.contract import Contract
 from ported.source import Version
@@ -28,6 +29,8 @@ WATCHED = ({"threads": 3, "races": True}, {"threads": 19, "races": True},
            {"threads": 3, "late": 1}, {"threads": 7, "late": -1, "even": 1}, {"threads": 70},
            {"threads": 7, "most": 2}, {"threads": 2, "number": 16}, {"threads": 2, "heap": True},
            {"threads": 2, "fill": 0}, {"threads": 2, "fill": 0xFF})
+BEGIN, HINTED = 6, 8  # launches before the hints, of the hints
+ORDERS = ("schedule", "sanitizers", "pipelines")  # checks that look at other orders of threads
 FIRST = 40  # launches before those, of which each device is compiled for
 MANY = 70  # times a thousand calls: a count of 16 bits comes round
 SCHEDULES = (("reverse", 0), ("random", 1), ("warps", 1))
@@ -85,8 +88,9 @@ class Plan:
         ordered = tuple((axis, sizes[axis]) for axis in self.shapes.axes)
         return Case(self.contract.name, ordered, seed, family, self.device.precision.name)
 
-    def runs(self) -> list[Run]:
-        """All launches, those that show most first. Each source of them gives a few in turn."""
+    def runs(self, hints: Iterable[Mapping] = ()) -> tuple[list[Run], int]:
+        """All launches, those that show most first, and how many of them, from BEGIN on, are from
+        hints: {"case", "parameters", "check"}. Each source gives a few in turn."""
         made: list[Run] = []
         plain = self.choices[0]
         for sizes in self._places(HOME, "over"):
@@ -100,7 +104,29 @@ class Plan:
             made += [run for run in group if run is not None]
         made[FIRST:FIRST] = self._watched()
         made = [run for run in made if self._cost(run) <= self.limit]
-        return self._with_twins(sorted(made, key=lambda run: self._cost(run) > EARLY))
+        made = sorted(made, key=lambda run: self._cost(run) > EARLY)
+        made[BEGIN:BEGIN] = hinted = self._near(hints, {str(run) for run in made[:BEGIN]})
+        return self._with_twins(made), len(hinted)
+
+    def _near(self, hints: Iterable[Mapping], known: set[str]) -> list[Run]:
+        """Launches that hints give and that are not among the `known`, a few of each in turn."""
+        groups = itertools.zip_longest(*(list(self._hinted(hint)) for hint in hints))
+        found = {str(run): run for group in groups for run in group
+                 if run is not None and str(run) not in known and self._cost(run) <= self.limit}
+        return [*found.values()][:HINTED]
+
+    def _hinted(self, hint: Mapping) -> Iterator[Run]:
+        """Launches near the case of a refusal."""
+        case = parse(hint["case"], self.contract, self.device.precision.name)
+        base = Run(case, hint["parameters"] or self.choices[0])
+        if hint["check"] in ORDERS and self.device.name == "emulated":
+            hows = [{"flavour": f, "schedule": s, "seed": 1} for f, s in FLAVOURS]
+            yield from (replace(base, device=how) for how in hows)
+            yield from (replace(base, device=hows[0], shift=shift) for shift in (1, -1))
+        if hint["check"] == "pointers":
+            yield from (replace(base, shift=shift) for shift in (1, -1))
+        yield base
+        yield replace(base, starts=True, settings={"fill": "random", "guard": "random"})
 
     def _cost(self, run: Run) -> float:
         """Additions of a launch, as tiers.py counts them; infinite where neither version runs."""
