@@ -139,8 +139,8 @@ class Runner:
     def _answered(self, request: dict) -> bool:
         """Sends a request and waits for its answer; a process that is gone gives none."""
         if self._process is None:
-            environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
-            environment.pop("PYTHONPATH", None)
+            environment = {**os.environ, "OMP_WAIT_POLICY": "passive",
+                           "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # its other look spoils forks
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "checks/guard_runs.py"], cwd=self.root, env=environment,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
