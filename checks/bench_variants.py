@@ -169,7 +169,7 @@ class Shape:
             return found
         seconds = machine.elapsed(again, 2)[1] * 1e-3
         count = max(1, int(ENOUGH / max(seconds, 1e-7)))
-        found.fault = self.unaccounted(again, max(1, int(WALL / max(seconds, 1e-7))))
+        found.fault = self.unaccounted(again)
         found.sample = partial(self.clocked, again, count)
         found.samples = [found.sample()]
         return found
@@ -184,16 +184,23 @@ class Shape:
         again()
         return self.machine.elapsed(rotations)[0] * 1e-3 / (count * len(self.copies))
 
-    def unaccounted(self, again, count: int) -> str:
-        """What the host's clock saw that the device's did not: work on another stream, say."""
-        events = sum(self.machine.elapsed(again, count)) * 1e-3
+    def _waited(self, again, count: int) -> float:
+        """Seconds of so many rotations by the host's clock."""
         settle()
         begin = time.perf_counter()
         for _ in range(count):
             again()
         self.machine.synchronize()
         settle()
-        wall = time.perf_counter() - begin
+        return time.perf_counter() - begin
+
+    def unaccounted(self, again) -> str:
+        """What the host's clock saw that the device's did not: work on another stream, say. How
+        many rotations that takes is the host's to say, too: of very many, whoever asks has to wait
+        for the queue, and a clock that looks elsewhere sees that."""
+        count = max(1, int(WALL / self._waited(again, 1)))
+        events = sum(self.machine.elapsed(again, count)) * 1e-3
+        wall = self._waited(again, count)
         return "" if wall <= HOST * events + IDLE else (
             f"{count} rotations took {wall:.3g} s, of which the device's clock saw {events:.3g} s")
 
