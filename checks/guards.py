@@ -1,4 +1,5 @@
-"""The guards of what is no kernel: trainer, steps, bench; and how a mutant of those is judged.
+"""The guards of what is no kernel: trainer, steps, bench, and the cuda device's host side; and how
+a mutant of those is judged.
 
     from checks.guards import Runner, judge
     judge(mutant, tree, Runner())      # tree: a throw-away copy of the checkout, patched
@@ -20,7 +21,7 @@ import time
 from functools import cache
 from pathlib import Path
 
-from checks import scenarios, scenarios_bench, scenarios_gpu
+from checks import scenarios, scenarios_bench, scenarios_device
 from checks.guard_runs import BROKEN, LATE, WHOLE
 from ported.contract import ROOT
 from ported.device.cpu import cache_directory
@@ -64,8 +65,9 @@ GUARDS: dict[str, str] = {
                    "bad_input_is_refused_in_words", "other_data_than_the_checkpoint_s"),
     "compare": "module checks.guard_compare",
     "bench": f"{T}bench_host.py {T}bench.py",
-    "bench on cuda": "module checks.guard_bench",
+    "device": f"{T}cuda_asked.py {T}cuda_host.py {T}cuda_faults.py",
 }
+OWN = ("bench", "device")  # areas of mutants that concern one guard, of that name, and no other
 # What a guard starts without importing it: train.py as a process; operations by their names.
 STARTS = {"resume": ["train.py"], "low": ["train.py"]}
 DYNAMIC = ("reference/interpreter.py", "checks/cases.py", "checks/test_reference.py")
@@ -113,12 +115,11 @@ def reached(guard: str) -> frozenset[str]:
 
 
 def applicable(mutant) -> list[str]:
-    """Guards that the patch could concern; of the bench's mutants, whose kernels compute what they
-    should, the bench's alone."""
-    if mutant.area == "bench":
-        return ["bench on cuda" if mutant.device == "cuda" else "bench"]
-    return [guard for guard in GUARDS
-            if not guard.startswith("bench") and mutant.file in reached(guard)]
+    """Guards that the patch could concern. Of the bench's mutants, whose kernels compute what they
+    should, that is the bench's alone; of the cuda device's, which no step here runs on, its own."""
+    if mutant.area in OWN:
+        return [mutant.area]
+    return [guard for guard in GUARDS if guard not in OWN and mutant.file in reached(guard)]
 
 
 class Runner:
@@ -176,20 +177,17 @@ def sources(tree: Path) -> str:
 
 
 SCENARIOS = {"steps": scenarios.SCENARIOS, "bench": scenarios_bench.SCENARIOS,
-             "bench on cuda": scenarios_gpu.SCENARIOS}
+             "device": scenarios_device.SCENARIOS}
 
 
 def shown_by(mutant) -> str:
     """Which scenarios look for a mutant's witness."""
-    if mutant.area != "bench":
-        return "steps"
-    return "bench on cuda" if mutant.device == "cuda" else "bench"
+    return mutant.area if mutant.area in OWN else "steps"
 
 
 def originals(runner: Runner, root: Path = ROOT, of: str = "steps") -> dict[str, dict]:
-    """Of the scenarios of trainer and steps, of the bench, or of the bench on a GPU, in the
-    checkout itself: the `facts`, and the files that were `read`. Kept in the user's cache, but for
-    those of a GPU, which are its own."""
+    """Of the scenarios of trainer and steps, of the bench, or of the device, in the checkout
+    itself: the `facts`, and the files that were `read`. Kept in the user's cache."""
     with ONE_AT_A_TIME:
         return _originals(runner, root, of)
 
@@ -199,7 +197,7 @@ def _originals(runner: Runner, root: Path, of: str) -> dict[str, dict]:
     if key in KNOWN:
         return KNOWN[key]
     path = cache_directory() / "scenarios" / f"{of}-{sources(root)}.json"
-    if of != "bench on cuda" and path.is_file():
+    if path.is_file():
         KNOWN[key] = json.loads(path.read_text())
         return KNOWN[key]
     records = runner.ran(root, [f"scenario:{name}" for name in SCENARIOS[of]])

@@ -81,7 +81,7 @@ CHECKS = {
 }
 
 # What is no kernel is judged by tests of the suite and by compare.py (guards.py).
-GUARD = ("tests of the trainer, the program or the bench",
+GUARD = ("tests of the trainer, the program, the bench or the cuda device",
          "part of the suite, whatever a mutant shows")
 
 

@@ -33,7 +33,7 @@ FAMILIES = {
     "concurrency": "concurrency", "precision": "precision", "gradients": "gradients",
     "training": "training", "timing": "timing"}
 KINDS = ("mutant", "equivalent", "honest")
-GUARDED = ("steps", "training", "bench")  # areas
+GUARDED = ("steps", "training", "bench", "device")  # areas
 KERNELS = ("ported/c_src", "cuda_src")
 LEFT = (".git", ".venv", "runs", "build", ".pytest_cache", ".hypothesis", ".ruff_cache",
         "*.pyc.*")  # not copied

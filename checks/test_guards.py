@@ -1,4 +1,4 @@
-"""The guards of trainer, steps and bench: that they are there, whom they concern, what they see."""
+"""The guards of trainer, steps, bench and device: whom they concern, and what they see."""
 
 import re
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ import pytest
 from checks import guard_runs, guards, mutants, scenarios, scenarios_bench
 from ported.contract import ROOT
 
-AREAS = ("training", "steps", "bench")
+AREAS = ("training", "steps", "bench", "device")
 
 
 def every():
@@ -43,13 +43,14 @@ def test_guards_follow_imports():
     assert {"resume", "low", "compare"} <= set(of("train.py")) and "program" not in of("train.py")
     assert {"plan", "executor", "golden"} <= set(of("ported/memory.py"))
     assert {"three ways", "program"} <= set(of("reference/explicit/layernorm.py"))
-    assert guards.applicable(SimpleNamespace(area="bench", file="train.py", device="")) == ["bench"]
+    for area in guards.OWN:
+        assert guards.applicable(SimpleNamespace(area=area, file="train.py")) == [area]
 
 
 def test_counts_that_the_families_need():
     """At least so many bugs of each area, and something that must pass among them."""
     kinds = {area: [m.kind for m in every() if m.area == area] for area in AREAS}
-    least = {"training": 35, "steps": 20, "bench": 10}
+    least = {"training": 35, "steps": 20, "bench": 10, "device": 15}
     assert all(found.count("mutant") >= least[area] for area, found in kinds.items())
     assert all({"honest", "equivalent"} & set(found) for found in kinds.values())
 

@@ -1,4 +1,5 @@
-"""Builds the recording driver: driver.c, and every call beside it that PyCUDA links against.
+"""Builds the recording driver: driver.c with streams.h, and every call beside them that PyCUDA
+links against.
 
 PyCUDA's module does not load where one symbol of the driver is missing, so the names are read from
 the module itself: nothing of CUDA is needed, neither headers nor a toolkit. Where PyCUDA is not
@@ -20,7 +21,8 @@ from ported.device.cpu import cache_directory, compiler
 SOURCE = Path(__file__).with_name("driver.c")
 STAND_IN = Path(__file__).with_name("stand_in")
 STAND_IN_DRIVER = STAND_IN / "pycuda" / "driver.py"
-BESIDES = ("cuGraphUpload", "cuGraphDestroy", "cuGraphExecDestroy")  # cuda.bindings asks for these
+BESIDES = ("cuGraphUpload", "cuGraphDestroy", "cuGraphExecDestroy",  # cuda.bindings asks for these
+           "cuStreamSetAttribute", "cuCtxSetLimit")  # and could ask for these, which nothing should
 
 
 def _module(name: str) -> importlib.machinery.ModuleSpec | None:
@@ -57,7 +59,9 @@ def _wanted() -> set[str]:
 
 def build() -> Path:
     """The folder that holds libcuda.so.1, for LD_LIBRARY_PATH."""
-    own = SOURCE.read_text()
+    include = '#include "streams.h"\n'
+    before, _, behind = SOURCE.read_text().partition(include)
+    own = before + SOURCE.with_name("streams.h").read_text() + behind
     rest = sorted(_wanted() - set(re.findall(r"^Result (cu\w+)\(", own, re.M)))
     text = own + "".join(f'\nResult {name}(void) {{ return fake_entered("{name}"); }}'
                          for name in rest) + "\n"

@@ -1,9 +1,11 @@
-// A libcuda.so.1 that records: memory is the host's, copies and memsets happen, kernels do not.
+// A libcuda.so.1 that records: memory is the host's, copies and memsets happen, kernels do not, but
+// take a millisecond of their stream's time.
 //
 // Every call writes a line to the file FAKE_DRIVER_LOG names. FAKE_DRIVER holds settings, parted by
 // spaces: `cuInit=100` makes that call fail so, `capability=75`, `devices=0`, `version=12080`,
-// `free=1000`, `layout=8,8,4` (sizes of a kernel's parameters where a launch gives pointers only).
-// The calls that are not here are generated beside it: they record and succeed.
+// `free=1000`, `layout=8,8,4` (sizes of a kernel's parameters where a launch gives pointers only),
+// `late=1` (see streams.h). The calls that are not here are generated beside it: they record and
+// succeed.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdarg.h>
@@ -11,10 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 typedef int Result;
 typedef uintptr_t Handle;
-enum { NOT_READY = 600, UNSUPPORTED_IN_CAPTURE = 900, INVALIDATED = 901 };
+enum { NOT_READY = 600, INVALID_HANDLE = 400, UNSUPPORTED_IN_CAPTURE = 900, INVALIDATED = 901 };
+enum { PAGE = 4096 };
 
 static const char* setting(const char* name) {  // the text after `name=`, or NULL
     const char* at = getenv("FAKE_DRIVER");
@@ -85,6 +89,13 @@ Result cuDeviceGetAttribute(int* v, int a, int d) {
     switch (a) {
         case 75: *v = number("capability", 90) / 10; break;
         case 76: *v = number("capability", 90) % 10; break;
+        case 10: *v = 32; break;  // threads of a warp
+        case 13: *v = 1980000; break;  // kHz, and of the memory
+        case 36: *v = 3201000; break;
+        case 37: *v = 6144; break;  // bits of the bus
+        case 38: *v = 50 << 20; break;  // level 2
+        case 39: *v = 2048; break;  // threads of a multiprocessor, and registers
+        case 82: *v = 65536; break;
         case 16: *v = 132; break;
         case 97: *v = number("shared_limit", 232448); break;
         default: *v = 1;
@@ -110,84 +121,7 @@ Result cuCtxSetCurrent(Handle c) { current = c; return 0; }
 Result cuCtxGetDevice(int* d) { *d = 0; return 0; }
 Result cuCtxGetApiVersion(Handle c, unsigned* v) { *v = 13000; return 0; }
 
-// ---- streams, events, and what a stream captures
-
-enum { LAUNCH, SET, COPY };
-typedef struct { int kind; Handle a, b; size_t size; char text[1600]; } Node;
-typedef struct { int count, room; Node* nodes; } Graph;
-static Handle capturing;  // the stream, 0 for none
-static int broken;
-static Graph* graph;
-
-static void perform(const Node* n) {
-    if (n->kind == SET) memset((void*)n->a, (int)n->b, n->size);
-    if (n->kind == COPY) memcpy((void*)n->a, (void*)n->b, n->size);
-}
-
-static void enqueue(Handle stream, Node node) {
-    if (!capturing || stream != capturing) {
-        record("%s", node.text);
-        perform(&node);
-        return;
-    }
-    record("captured %s", node.text);
-    if (graph->count == graph->room)
-        graph->nodes = realloc(graph->nodes, (graph->room += 64) * sizeof(Node));
-    graph->nodes[graph->count++] = node;
-}
-
-static Result waits(const char* name, Handle stream) {  // refused while a stream is captured
-    record("%s stream=%lx", name, (long)stream);
-    if (capturing) return broken = 1, UNSUPPORTED_IN_CAPTURE;
-    return number(name, 0);
-}
-
-Result cuStreamCreate(Handle* s, unsigned f) {
-    *s = fresh();
-    ENTER("cuStreamCreate flags=%u stream=%lx", f, (long)*s);
-    return 0;
-}
-Result cuStreamQuery(Handle s) { return waits(__func__, s); }
-Result cuStreamSynchronize(Handle s) { return waits(__func__, s); }
-Result cuCtxSynchronize(void) { return waits(__func__, 0); }
-Result cuEventCreate(Handle* e, unsigned f) { *e = fresh(); ENTER("cuEventCreate"); return 0; }
-Result cuEventRecord(Handle e, Handle s) {
-    ENTER("cuEventRecord stream=%lx", (long)s);
-    return 0;
-}
-Result cuEventQuery(Handle e) { return waits(__func__, 0); }
-Result cuEventElapsedTime_v2(float* ms, Handle a, Handle b) { *ms = 1.5f; return 0; }
-
-Result cuStreamBeginCapture_v2(Handle s, int mode) {
-    ENTER("cuStreamBeginCapture_v2 mode=%d stream=%lx", mode, (long)s);
-    capturing = s, broken = 0;
-    graph = calloc(1, sizeof(Graph));
-    return 0;
-}
-Result cuStreamIsCapturing(Handle s, int* status) {
-    *status = capturing ? 1 + broken : 0;
-    return 0;
-}
-Result cuStreamEndCapture(Handle s, Handle* g) {
-    ENTER("cuStreamEndCapture stream=%lx", (long)s);
-    *g = broken ? 0 : (Handle)graph;
-    capturing = 0;
-    return broken ? INVALIDATED : 0;
-}
-Result cuGraphInstantiateWithFlags(Handle* e, Handle g, unsigned long long f) {
-    ENTER("cuGraphInstantiateWithFlags");
-    *e = g;
-    return 0;
-}
-Result cuGraphLaunch(Handle e, Handle s) {
-    Graph* known = (Graph*)e;
-    ENTER("cuGraphLaunch nodes=%d stream=%lx", known->count, (long)s);
-    for (int i = 0; i < known->count; i++) {
-        record("node %s", known->nodes[i].text);
-        perform(&known->nodes[i]);
-    }
-    return 0;
-}
+#include "streams.h"
 
 // ---- memory
 
@@ -195,13 +129,23 @@ Result cuMemAlloc_v2(Handle* p, size_t n) {
     record("cuMemAlloc_v2 bytes=%zu", n);
     if (capturing) return broken = 1, UNSUPPORTED_IN_CAPTURE;
     if (n > (size_t)number("free", 1 << 30)) return 2;
-    void* memory = NULL;
-    if (posix_memalign(&memory, 256, n)) return 2;
-    memset(memory, 0xFF, n);
-    *p = (Handle)memory;
+    static Handle next = 0x100000000000;  // the same addresses in every run, with holes between
+    size_t whole = n + PAGE;
+    size_t* memory = mmap((void*)next, whole, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (memory == MAP_FAILED) return 2;
+    next += (whole + 2 * PAGE) / PAGE * PAGE;
+    *memory = whole;
+    *p = (Handle)memory + PAGE;
+    memset((void*)*p, 0xFF, n);
     return 0;
 }
-Result cuMemFree_v2(Handle p) { ENTER("cuMemFree_v2"); free((void*)p); return 0; }
+Result cuMemFree_v2(Handle p) {  // waits for all work, as the driver's does
+    ENTER("cuMemFree_v2");
+    finish(0, waiting);
+    munmap((void*)(p - PAGE), *(size_t*)(p - PAGE));
+    return 0;
+}
 Result cuMemGetInfo_v2(size_t* unused, size_t* total) {
     *unused = number("free", 1 << 30), *total = 141ull << 30;
     return 0;
@@ -212,7 +156,9 @@ Result cuMemFreeHost(void* p) { free(p); return 0; }
 static Result moved(const char* name, Node node) {
     snprintf(node.text + strlen(node.text), 200, " bytes=%zu", node.size);
     int failure = number(name, 0);
-    return failure ? failure : (enqueue(0, node), 0);
+    if (failure) return failure;
+    record("%s", node.text);
+    return perform(&node), 0;
 }
 Result cuMemcpyHtoD_v2(Handle d, const void* s, size_t n) {
     return moved(__func__, (Node){COPY, d, (Handle)s, n, "cuMemcpyHtoD_v2"});
