@@ -26,11 +26,13 @@ from checks.trial import Broken, Subject, Trial
 
 NAME = "draws"
 SHAPES = ({"S": 4, "E": 2048}, {"S": 9, "E": 911})  # in packets of 8; in none
+LONG = {"S": 80, "E": 2048}  # of one launch, for places far apart
 FIRST = 3
 STEPS = (FIRST, FIRST + 1, FIRST + 8, FIRST + (1 << 16))  # low bits, a packet further, high bits
 SEEDS = (1.0, 2.0, 2.0**40, 2.0**40 + 1, 1 + 2.0**-52)  # doubles: upper word, upper, lower, lower
 NEIGHBOURS = (1, 2, 3, 4, 5, 6, 7, 8)
 FAR = (16, 32, 64, 128, 256, 512, 1024, 2048)  # lanes, blocks of threads or of packets
+FARTHER = (4096, 8192, 1 << 14, 1 << 15, 1 << 16, 1 << 17)
 SIGMAS = 6.0
 FEWEST = 16.0  # a sum of f (1 - f) f' (1 - f') below this says nothing
 
@@ -51,13 +53,14 @@ def draws(subject: Subject, shapes: Shapes, seed: int) -> None:
     if not (names and known):
         subject.ledger.not_run[f"{NAME}: nothing is rounded at random here"] += 1
         return
-    for number, sizes in enumerate(SHAPES):
-        sizes = {axis: sizes.get(axis, 2) for axis in shapes.axes}
+    for number, wanted in enumerate((*SHAPES, LONG)):
+        sizes = {axis: wanted.get(axis, 2) for axis in shapes.axes}
         if not (shapes.allowed(sizes) and subject.applies(sizes)):
             subject.ledger.not_run[f"{NAME}: shapes that the version cannot have"] += 1
             continue
         try:
-            _at(Trial(subject, shapes._case(sizes, seed + number, "unit"), [NAME]), names)
+            trial = Trial(subject, shapes._case(sizes, seed + number, "unit"), [NAME])
+            (_far_apart if wanted is LONG else _at)(trial, names)
         except Broken:
             return
 
@@ -83,6 +86,15 @@ def _at(trial: Trial, names: list[str]) -> None:
             found[name][t, seed] = of(exact[name], first.outputs[name])
     for name in names:
         _independent(trial, name, found[name])
+
+
+def _far_apart(trial: Trial, names: list[str]) -> None:
+    """One launch, so long that bits which come again after 2^12 to 2^17 elements meet."""
+    exact, got = cases.explicit(trial.contract, trial.inputs), trial.run()
+    for name in names:
+        one = of(exact[name], got.outputs[name])
+        for away in FARTHER:
+            _pair(trial, name, one, one, away, f"elements {away} apart")
 
 
 def of(exact: np.ndarray, got: np.ndarray) -> Draws:

@@ -47,8 +47,11 @@ CHECKS = {
             "stays, and nothing is written after the return.",
     "environment": "Fewer threads than asked for, dirty heap and stack, 70 000 calls: the result "
                    "stays, and the kernel keeps no memory, thread or file.",
+    "leftovers": "A call on nearly the same inputs, or on others, made before on the same memory, "
+                 "leaves nothing that the next one takes for its own.",
+    "round": "Sizes that tiles divide, and all axes beyond a tile at once; teams of 4 to 64.",
     "size": "Indices beyond 2^16, 2^24 and 2^31, and launches larger than any grid.",
-    "processors": "The same result on devices of 1, 37 and 132 multiprocessors.",
+    "processors": "The same result on devices of 1, 37, 132 and 260 multiprocessors.",
     "pipelines": "Loops that load ahead run through more stages than they have room for, with "
                  "every access ordered.",
     "draws": "Random roundings of other steps, seeds and neighbours have nothing in common.",

@@ -101,10 +101,12 @@ class Stage:
 
     def run(self, inputs: Mapping, *, starts: Mapping | None = None, fill: str = "nan",
             guard: str = "nan", shifts: Mapping | None = None, calls: int = 1,
-            skip: int = 0, inplace: Mapping[str, str] | None = None) -> Result:
+            skip: int = 0, inplace: Mapping[str, str] | None = None,
+            before: Mapping | None = None) -> Result:
         """Launches `calls` times on the same memory. `starts`: what Sum outputs hold before;
         `skip`: bytes between the start of the device's region and the image; `inplace`: outputs
-        that lie on an input."""
+        that lie on an input; `before`: inputs of a launch made before, which leaves to this one
+        its scratch and what stands in Out outputs."""
         image, places = self.image(inputs, starts or {}, fill, guard, shifts or {})
         lies_on = inplace or {}
         room = sum(nbytes + 4 * COARSE + 8 * GUARD for nbytes in self.bulk.values())
@@ -115,6 +117,8 @@ class Stage:
         self.device.write(base, image)
         self._watch({n: at for n, at in addresses.items() if n not in lies_on})
         call = self.kernel.bind(addresses, consts)
+        if before is not None:
+            self._left(base, image, places, {**inputs, **before}, call)
         for _ in range(calls):
             call()
         self.device.synchronize()
@@ -126,6 +130,20 @@ class Stage:
                 self.shapes[name])
         faults = self._changed(image, after, places, set(lies_on.values()))
         return Result(outputs, faults + self._beside(addresses, fill))
+
+    def _left(self, base: int, image: np.ndarray, places: Mapping, inputs: Mapping, call) -> None:
+        """Puts into `image`, and on the device, what a launch on other inputs leaves in scratch and
+        in outputs that are overwritten."""
+        other, _ = self.image(inputs, {}, "nan", "nan", {})
+        self.device.write(base, other)
+        call()
+        self.device.synchronize()
+        after, tensors = self.device.read(base, image.shape, "uint8"), self.contract.by_name
+        for name, at in places.items():
+            if name not in tensors or tensors[name].access == "out":
+                stop = at + self.counts[name] * self.width[name]
+                image[at:stop] = after[at:stop]
+        self.device.write(base, image)
 
     def _spread_out(self, at: int, fill: str, shifts: Mapping) -> dict[str, int]:
         """Where bulk scratch lies behind the image, filled with its guards around it."""

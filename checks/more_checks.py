@@ -7,21 +7,34 @@ the other tiers, so that evidence of the fast tier does not go stale with it.
 
 from collections.abc import Callable, Mapping
 
-from checks import draws, environment, late, pipelines, processors, scalars, size
+from checks import (
+    draws,
+    environment,
+    late,
+    leftovers,
+    pipelines,
+    processors,
+    round_sizes,
+    scalars,
+    size,
+)
 from checks.shapes import Shapes
 from checks.trial import Subject
 
 CHECKS: dict[str, dict[str, int]] = {
-    "cpu": {"scalars": 1, "extremes": 1, "largest": 1, "smallest": 1,
-            "races": 1, "late": 1, "environment": 1, "size": 2},
-    "emulated": {"scalars": 1, "extremes": 1, "largest": 1, "smallest": 1,
-                 "processors": 1, "pipelines": 1, "draws": 1, "size": 2},
-    "cuda": {"scalars": 1, "extremes": 1, "largest": 1, "smallest": 1, "draws": 1, "size": 2},
+    "cpu": {"scalars": 1, "extremes": 1, "largest": 1, "smallest": 1, "leftovers": 1,
+            "races": 1, "late": 1, "environment": 1, "round": 1, "size": 2},
+    "emulated": {"scalars": 1, "extremes": 1, "largest": 1, "smallest": 1, "leftovers": 1,
+                 "processors": 1, "pipelines": 1, "draws": 1, "round": 1, "size": 2},
+    "cuda": {"scalars": 1, "extremes": 1, "largest": 1, "smallest": 1, "leftovers": 1, "draws": 1,
+             "round": 1, "size": 2},
 }
 BY_NAME: Mapping[str, Callable] = {
     "processors": processors.processors,
     "pipelines": pipelines.pipelines,
     "draws": draws.draws,
+    "round": round_sizes.round_sizes,
+    "leftovers": leftovers.leftovers,
     "size": size.size,
     "scalars": scalars.scalars,
     "extremes": scalars.extremes,

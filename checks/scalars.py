@@ -20,10 +20,13 @@ from checks.shapes import HOME, Shapes, families_of
 from checks.trial import Subject, Trial
 from ported import precision as precisions
 
-DECADES = (1e-4, 1e-3, 1e-2, 0.1, 10.0)  # factors on a constant
+DECADES = (1e-8, 1e-4, 1e-3, 1e-2, 0.1, 10.0, 1e3)  # factors on a constant
 NEARER = (1.0, 0.1, 0.02, 0.01)  # on the distance from one: 0.95 becomes 0.9995
-STEPS = (1, 30, 1000, 1500, 10_000, 1_000_000)  # of the optimizer
+# Of the optimizer: the last four have more bits than a counter of 16, 20, 24 or 30 holds.
+STEPS = (1, 30, 1000, 1500, 10_000, 1_000_000, 65_537, (1 << 20) + 1, (1 << 24) + 1, 2**31 - 1)
 SCALES = (1e-4, 1e-2, 30.0)  # factors on a scalar
+FAR = (2.0**-60, 2.0**46)  # on gradients and parameters, exactly: squares are still numbers
+SIZES = ("unit", "tiny", "huge")  # families: beside small numbers small constants count
 BOUNDED = {"scale": 1.0}  # what no scalar exceeds: clipping only shortens
 SMALL = 66  # of every axis: more such numbers have no sum in float32
 EXTREME = ("large", "negative", "huge", "outlier")  # families whose rows saturate
@@ -43,17 +46,24 @@ def _moved(trial: Trial) -> Iterator[tuple[str, dict]]:
             more = {"t": np.full_like(inputs["t"], step)} if steps else {}
             said = ", ".join(f"{name} = {value:.9g}" for name, value in closer.items())
             yield f"{said}, t = {step}" if steps else said, {**inputs, **closer, **more}
+    for name in near:
+        yield f"{name} = 0", {**inputs, name: 0.0}
     for tensor in contract.inputs:
         if tensor.name in DOMAINS and tensor.dyn and tensor.role != "I32":
             for factor in SCALES:
                 value = np.minimum(inputs[tensor.name] * np.float32(factor),
                                    np.float32(BOUNDED.get(tensor.name, np.inf)))
                 yield f"{tensor.name} times {factor:g}", {**inputs, tensor.name: value}
+    for tensor in contract.inputs if trial.case.family == "unit" else ():
+        if tensor.role in ("P", "G") or tensor.name.startswith("d") and tensor.role != "I32":
+            for factor in () if tensor.dyn else FAR:
+                value = inputs[tensor.name] * np.float32(factor)
+                yield f"{tensor.name} times {factor:g}", {**inputs, tensor.name: value}
 
 
 def scalars(subject: Subject, shapes: Shapes, seed: int) -> None:
     """Every constant and scalar over decades, held against float64 by the gate."""
-    for trial in _trials(subject, shapes, seed, ("unit",)):
+    for trial in _trials(subject, shapes, seed, SIZES):
         for what, inputs in _moved(trial):
             truth = gate.truth_of(trial.contract, inputs, seed=trial.case.seed,
                                   precision=precisions.of(trial.case.precision))

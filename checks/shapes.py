@@ -5,6 +5,7 @@ distinct primes, many rows of few channels, GPT-2's own. An axis that a version'
 is moved to the nearest size that they allow.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -77,6 +78,7 @@ COMPILED_MORE = ("narrow",)  # and of the deep tier
 SLOW = ("one", "equal", "model", "fourfold", "tall", "broad", "vocabulary", "xl", "wider",
         "pair", *INDEXED)
 # SLOW shapes are seen with plain numbers only
+FAR = 1 << 16  # where a size is looked for last that the `needs` of an axis allow
 HOME = "odd"  # small, distinct and prime: what memory is examined at
 
 
@@ -113,7 +115,7 @@ class Shapes:
         some = _compiled(axis)
         pool = [size for size in range(1, limit + 1)
                 if holds(size) and (axis not in self.version.static or size in some)]
-        return pool or [size for size in range(limit, 4097) if holds(size)][:8]
+        return pool or list(itertools.islice(filter(holds, range(limit, FAR)), 8))
 
     def spine(self, more: bool = False) -> dict[str, dict[str, int]]:
         """The fixed shapes by name, each moved to where the version applies. `more`: those of the

@@ -220,6 +220,24 @@ def test_what_does_not_run_here_is_said(tmp_path):
         device.open("emulated", flavour="slow")
 
 
+@pytest.mark.parametrize("head,body,said", [
+    ("block 1", "#ifdef EMULATED\n#endif", "asks where it runs .EMULATED."),
+    ("block 1", "#if __CUDA_ARCH__ >= 900\n#endif", "asks where it runs .__CUDA_ARCH__."),
+    ("block 1\nflags --use_fast_math", "", "use_fast_math, which changes a GPU's arithmetic"),
+    ("block 1\nflags -ftz=true", "", "ftz=true, which changes a GPU's arithmetic")])
+def test_what_a_gpu_is_given_otherwise_is_not_judged(tmp_path, head, body, said):
+    agreed, version = contract.of("gelu_forward"), planted(tmp_path, head, body)
+    with pytest.raises(device.NotApplicable, match=said):
+        opened("fast").load(version, agreed, {"N": 1, "C": 1}, {"block": 1})
+
+
+def test_flags_and_headers_that_change_nothing_here_are_taken(tmp_path):
+    """The project's own headers ask where they are; a file that includes them does not."""
+    version = planted(tmp_path, "block 1\nflags -O3 -DMORE=1", "out[0] = inp[0];  // not EMULATED")
+    assert "EMULATED" in version.meaning and "EMULATED" not in version.own
+    run(opened("fast"), version, 1)
+
+
 def test_a_library_is_compiled_once(monkeypatch):
     run(opened("fast"), read("missing_barrier"), 2)
     monkeypatch.setattr("ported.device.emulation.build._run", None)  # would fail if called

@@ -14,7 +14,14 @@ REFUSED = {"adamw/update_correction_left_after_1000": "scalars",
            "layernorm/forward_eps_has_a_floor": "scalars",
            "gelu/backward_dead_units_skipped": "extremes",
            "layernorm/backward_tail_unmasked": "largest",
-           "adamw/update_small_moments_flushed": "smallest"}
+           "adamw/update_small_moments_flushed": "smallest",
+           "adamw/update_divides_by_beta1": "scalars",
+           "layernorm/forward_last_row_of_whole_tiles": "round",
+           "global_norm/update_even_teams_lose_a_part": "round",
+           "cross_entropy/forward_no_maximum_in_long_rows": "round",
+           "attention/forward_last_key_of_whole_tiles": "round",
+           "linear/forward_weights_kept_in_scratch": "leftovers",
+           "gelu/forward_done_where_three_places_are": "leftovers"}
 
 
 @pytest.fixture(scope="module")

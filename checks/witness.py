@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from checks import cases, watched
+from checks import cases, leftovers, watched
 from checks.cases import Case
 from checks.fences import Fenced
 from checks.launch import Result, Stage
@@ -127,8 +127,11 @@ class _Tracer:
         stage = self.stages[key]
         if run.fence:
             return _fenced(stage, _given(run), run.fence == "end")
-        return stage.run(_given(run), shifts=_shifts(run, list(stage.shapes)), **run.settings,
-                         starts=_starts(run.case, self.contract) if run.starts else None)
+        given = _given(run)
+        before = leftovers.nearly(given, self.contract) if run.after else None
+        return stage.run(given, shifts=_shifts(run, list(stage.shapes)), before=before,
+                         starts=_starts(run.case, self.contract) if run.starts else None,
+                         **run.settings)
 
     def trace(self, run: Run, keep: str | None) -> dict:
         """What one launch left: digests of outputs, memory that changed, a fault."""

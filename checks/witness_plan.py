@@ -13,18 +13,20 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from checks import pipelines, processors, tiers
+from checks import pipelines, processors, round_sizes, tiers
 from checks.cases import DOMAINS, RARE, Case, parse
 from checks.shapes import EDGES, HOME, Shapes, families_of
+from checks.trial import Ledger, Subject
 from ported.contract import Contract
 from ported.source import Version
 
 MOST = 1 << 22  # additions of an emulated launch, as tiers.py counts them
+HINT = 1 << 24  # of one that a hint gives: what the deep tier affords
 EARLY = 1 << 19  # launches of more come last
 DRAWN = {"cpu": 60, "cuda": 60, "emulated": 30}  # random cases
 NAN, INF = float("nan"), float("inf")
 SHIFTS = (1, 2, 3, 5, 8)
-THREADS = (2, 3, 7, 19)
+THREADS = (2, 3, 4, 7, 8, 19)
 WATCHED = ({"threads": 3, "races": True}, {"threads": 19, "races": True},
            {"threads": 3, "late": 1}, {"threads": 7, "late": -1, "even": 1}, {"threads": 70},
            {"threads": 7, "most": 2}, {"threads": 2, "number": 16}, {"threads": 2, "heap": True},
@@ -48,6 +50,7 @@ class Run:
     starts: bool = False
     shift: int | str = 0  # elements; negative: each buffer by another amount; a name: it by one
     twin: int | None = None
+    after: bool = False  # right after a launch on nearly the same inputs (leftovers.py)
     fence: str = ""  # end, start: where a page that may not be touched meets every buffer
     # An input, what stands in one place of it, and where: 0 the first element, 1 the last.
     plant: tuple[str, float, float] | None = None
@@ -62,6 +65,7 @@ class Run:
             how = f"{self.shift} shifted by 1" if isinstance(self.shift, str) else (
                 f"pointers +{self.shift}" if self.shift > 0 else f"pointers mixed {self.shift}")
             words.append(how)
+        words += ["after nearly the same inputs"] * self.after
         words += [f"closed pages at every {self.fence}"] if self.fence else []
         words += ["one {1} in {0} at {2}".format(*self.plant)] if self.plant else []
         words += [f"{self.times[0]} times {self.times[1]:g}"] if self.times else []
@@ -105,6 +109,7 @@ class Plan:
         made[FIRST:FIRST] = self._watched()
         made = [run for run in made if self._cost(run) <= self.limit]
         made = sorted(made, key=lambda run: self._cost(run) > EARLY)
+        made += [run for run in self._round() if self._cost(run) <= HINT]
         made[BEGIN:BEGIN] = hinted = self._near(hints, {str(run) for run in made[:BEGIN]})
         return self._with_twins(made), len(hinted)
 
@@ -112,7 +117,7 @@ class Plan:
         """Launches that hints give and that are not among the `known`, a few of each in turn."""
         groups = itertools.zip_longest(*(list(self._hinted(hint)) for hint in hints))
         found = {str(run): run for group in groups for run in group
-                 if run is not None and str(run) not in known and self._cost(run) <= self.limit}
+                 if run is not None and str(run) not in known and self._cost(run) <= HINT}
         return [*found.values()][:HINTED]
 
     def _hinted(self, hint: Mapping) -> Iterator[Run]:
@@ -127,6 +132,8 @@ class Plan:
             yield from (replace(base, shift=shift) for shift in (1, -1))
         yield base
         yield replace(base, starts=True, settings={"fill": "random", "guard": "random"})
+        if hint["check"] == "round" and self.device.name == "cpu":
+            yield from (replace(base, device={"threads": count}) for count in (1, 4, 16))
 
     def _cost(self, run: Run) -> float:
         """Additions of a launch, as tiers.py counts them; infinite where neither version runs."""
@@ -153,6 +160,7 @@ class Plan:
             for calls in (2, 12 if self.device.name == "emulated" else 300):
                 yield replace(base, settings={"calls": calls})
             yield replace(base, settings={"skip": 1 << 16})
+            yield replace(base, after=True)
             for pair in self._pairs():
                 yield replace(base, settings={"inplace": pair})
             for shift in (*SHIFTS, -1, -2, *(t.name for t in self.contract.tensors)):
@@ -203,6 +211,11 @@ class Plan:
                 for name in [*names, *(self.contract.consts if factor < 1 else ())]:
                     yield Run(self.case(sizes, 1), self.choices[0], times=(name, factor))
         near = {name: value for name, value in self.contract.consts.items() if 0.5 < value < 1}
+        least = [{name: 0.0} for name in near]
+        least += [{t.name: (1 << 20) + 1} for t in self.contract.inputs if t.name == "t"]
+        for sets in least:
+            yield Run(self.case(self._places(HOME)[0], 1), self.choices[0],
+                      sets=tuple(sets.items()))
         for closer in (0.1, 0.02) if near else ():
             for step in (30, 1500, 100_000):
                 sets = {name: 1 - (1 - value) * closer for name, value in near.items()}
@@ -265,6 +278,13 @@ class Plan:
                     base = Run(self.case(sizes, 5 + number), self.choices[0])
                     yield base
                     yield from (replace(base, device=how) for how in hows)
+
+    def _round(self) -> Iterator[Run]:
+        """Sizes that tiles divide, and several blocks of each axis (round_sizes.py)."""
+        subject = Subject(self.versions[0], self.contract, self.device, self.choices[0], Ledger(),
+                          tier=tiers.of("deep", self.device))
+        for seed, (sizes, family) in enumerate(round_sizes.jobs(subject, self.shapes)):
+            yield Run(self.case(sizes, seed, family), self.choices[0])
 
     def _drawn(self) -> Iterator[Run]:
         random = np.random.default_rng(4)

@@ -127,6 +127,11 @@ class Version:
         return "\n".join([*own, *read(self.text, str(self.path.parent), set())])
 
     @cached_property
+    def own(self) -> str:
+        """Its code without comments, with headers that lie beside it; without shared ones."""
+        return "\n".join(_code_lines(self.text, str(self.path.parent), set(), shared=False))
+
+    @cached_property
     def digest(self) -> str:
         return hashlib.sha256(self.meaning.encode()).hexdigest()
 
@@ -186,16 +191,24 @@ def _pieces(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return (*pieces, ("", tuple(lines)))
 
 
-def _code_lines(text: str, folder: str, seen: set[str]) -> list[str]:
-    """The pieces with the project's own headers in their places, each once."""
+def _is_shared(path: str) -> bool:
+    """Whether a header lies in a folder that every file may take headers from, in any checkout."""
+    place, name = os.path.split(os.path.abspath(path))
+    return any(os.path.basename(place) == os.path.basename(folder)
+               and os.path.isfile(f"{folder}/{name}") for folder in _SHARED)
+
+
+def _code_lines(text: str, folder: str, seen: set[str], shared: bool = True) -> list[str]:
+    """The pieces with the project's own headers in their places, each once; `shared`: those of all
+    files too."""
     lines = []
     for name, words in _pieces(text):
         header = _header(name, folder) if name else None
         if header is None:
             lines += words
-        elif header[0] not in seen:
+        elif header[0] not in seen and (shared or not _is_shared(header[0])):
             seen.add(header[0])
-            lines += _code_lines(header[1], os.path.dirname(header[0]), seen)
+            lines += _code_lines(header[1], os.path.dirname(header[0]), seen, shared)
     return lines
 
 

@@ -15,6 +15,7 @@ on any processor; against a GPU they hold within tolerances.
 
 import ctypes
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import partial
 
@@ -33,6 +34,9 @@ FLAVOURS = ("fast", "addresses", "races")
 SCHEDULES = ("fifo", "reverse", "random", "warps")
 SHARED_LIMIT = 232448  # an H200's
 PROCESSORS = 4  # an H200 has 132
+# What compiles otherwise for a GPU, and what makes it compute otherwise.
+ELSEWHERE = re.compile(r"\b(EMULATED|__CUDA_ARCH__|__CUDACC__|__NVCC__|__GNUC__)\b")
+ARITHMETIC = re.compile(r"--?(use_fast_math|ftz|prec-(div|sqrt)|fmad)\b")
 
 
 class Request(ctypes.Structure):
@@ -175,11 +179,24 @@ class Emulated(Cpu):
         binding.check(version, contract)
         integers = {**axes, **parameters, **self.values}
         applicable(version, contract, self, integers)
+        _the_same_there(version)
         values = cuda_code.values_of(version, axes, parameters)
         path = build.library(version, self.precision, values, self.flavour != "fast")
         if path not in self._libraries:
             self._libraries[path] = Library(path)
         return EmulatedKernel(self, version, contract, integers, self._libraries[path])
+
+
+def _the_same_there(version: Version) -> None:
+    """NotApplicable where a GPU would be given other code or other arithmetic."""
+    asks = ELSEWHERE.search(version.own)
+    if asks:
+        raise NotApplicable(f"{version.name} asks where it runs ({asks[0]}): a GPU may be given "
+                            "other code than is tried here; it is proved on cuda only")
+    for flag in version.flags:
+        if ARITHMETIC.match(flag):
+            raise NotApplicable(f"{version.name} is compiled with {flag}, which changes a GPU's "
+                                "arithmetic and nothing here; it is proved on cuda only")
 
 
 def open(precision: str = "float32", flavour: str = "fast",  # noqa: A001
