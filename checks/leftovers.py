@@ -37,8 +37,8 @@ def nearly(inputs: dict, contract) -> dict:
 
 
 def swapped(subject: Subject, shapes: Shapes, seed: int) -> Iterator[Case]:
-    """Cases in turn of which each has two axes' sizes exchanged: what depends on one of them, and
-    is kept by their product, is another's."""
+    """Cases by turns, of which every other has the sizes of two axes exchanged: what depends on one
+    of them and was kept under their product is not this case's."""
     home = shapes.spine().get(HOME)
     for one, other in combinations(shapes.axes if home else (), 2):
         for sizes in (home, {**home, one: home[other], other: home[one]}):

@@ -3,8 +3,9 @@
 A loop that forgets its last whole tile, or takes it twice, is right at every size that the tile
 does not divide. So each axis is brought to powers of two and to the widths of GPT-2's sizes, all
 others staying small; then all of them beyond a block at once, where a panel that is packed for one
-block may be used for the next. On the cpu device teams are powers of two as well: what is shared
-out evenly has no last, shorter part.
+block may be used for the next. Numbers of hard families stand in the long rows, too. On the cpu
+device teams are powers of two as well: what is shared out evenly has no last, shorter part. Rows
+that are claimed to keep their bits whatever else is in the batch are taken out of a large one.
 """
 
 import itertools
