@@ -29,8 +29,6 @@ REFUSED = {
     "global_norm_cuda/update_one_launch_parts_of_a_block": "processors",
     "layernorm_cuda/backward_parts_of_an_h200_alone": "processors",
     "layernorm_cuda/backward_rows_beyond_256_in_packets": "round_sizes",
-    "attention_cuda/forward_no_rescale_in_later_tiles": "round_sizes",
-    "attention_cuda/backward_eight_bits_of_a_position": "round_sizes",
     "adamw_cuda/update_twenty_bits_of_t": "scalars",
     "adamw_stochastic_cuda/update_draws_come_again": "draws",
     "layernorm_cuda/backward_staged_last_copies_land_on_sums": "pipelines",
