@@ -3,10 +3,11 @@
 import json
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 
-from checks import kill_count, kill_page, matrix, mutants
+from checks import kill_count, kill_page, matrix, mutants, witness
 from checks.court import Store
 from checks.courts import all_of
 from checks.mutants import FAMILIES, Mutant, MutantError, NotApplied
@@ -154,6 +155,18 @@ def test_states_of_what_was_judged(tmp_path):
     assert "accumulate" in killed["by"] and "dweight[" in killed["witness"]
     assert killed["ran"]["accumulate"] > 0 and not equal["witness"] and not equal["by"]
     assert "SIGSEGV" in crashed["witness"] and str(tmp_path) not in json.dumps(rows)
+
+
+@pytest.mark.parametrize("crashes,expected", [(0, ""), (1, ""), (2, "crashed: SIGSEGV")])
+def test_a_process_that_dies_once_is_asked_again(crashes, expected, tmp_path, monkeypatch):
+    """Those that ran in it before may have spoilt it; what dies twice does so by itself."""
+    same = {"verdict": "traced", "traces": [], "plan": [], "hinted": 0, "twins": []}
+    dead = {"verdict": "crashed", "faults": [{"message": "SIGSEGV"}]}
+    answers = [dead] * crashes + [same]
+    search = witness.Search(None, SimpleNamespace(prove=lambda job, limit: answers.pop(0)),
+                            tmp_path)
+    monkeypatch.setattr(search, "_original", lambda job, plan: same)
+    assert search.find(tmp_path / "a.c", tmp_path / "b.c", {}) == expected
 
 
 def row(state="killed-by", by=("gate", "values"), **more) -> dict:
