@@ -20,7 +20,6 @@ KEPT_FAULTS = 40
 ROOM = 8.0  # over the gate's rule against stock: a sum of 768 terms, one after another, is honest
 ENDLESS = 1 << 16  # terms of a sum, beyond which its order is the element rule's matter alone
 # Few distinct numbers: stock may be exact, which obliges nobody; equal errors do not cancel.
-ALIKE = 2.0  # over the bound of such numbers: rows whose terms all err one way are honest
 LUCKY = ("constant", "equal", "onehot", "integer")
 
 
@@ -217,9 +216,8 @@ class Trial:
                 findings, ratio = gate.judge(truth or self.known.truth, name, got,
                                              start=starts.get(name), stock=base,
                                              concedes=self.subject.version.concedes)
-            findings = [f for f in findings if not (
-                f.check == "stock" and f.ratio <= ROOM or lucky and (
-                    f.check == "bias" or f.check == "element" and f.ratio <= ALIKE))]
+            findings = [f for f in findings if not (f.check == "stock" and f.ratio <= ROOM
+                                                    or f.check == "bias" and lucky)]
             for check in checks:
                 self.ledger.ran(check, ratio)
                 self.ledger.judged(check, name, self.case, ratio, self.subject.parameters)
