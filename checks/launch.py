@@ -118,7 +118,7 @@ class Stage:
         self._watch({n: at for n, at in addresses.items() if n not in lies_on})
         call = self.kernel.bind(addresses, consts)
         if before is not None:
-            self._left(base, image, places, {**inputs, **before}, call)
+            self._left(base, image, shifts or {}, {**inputs, **before}, call)
         for _ in range(calls):
             call()
         self.device.synchronize()
@@ -131,10 +131,10 @@ class Stage:
         faults = self._changed(image, after, places, set(lies_on.values()))
         return Result(outputs, faults + self._beside(addresses, fill))
 
-    def _left(self, base: int, image: np.ndarray, places: Mapping, inputs: Mapping, call) -> None:
+    def _left(self, base: int, image: np.ndarray, shifts: Mapping, inputs: Mapping, call) -> None:
         """Puts into `image`, and on the device, what a launch on other inputs leaves in scratch and
         in outputs that are overwritten."""
-        other, _ = self.image(inputs, {}, "nan", "nan", {})
+        other, places = self.image(inputs, {}, "nan", "nan", shifts)
         self.device.write(base, other)
         call()
         self.device.synchronize()
