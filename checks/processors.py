@@ -16,7 +16,7 @@ from checks.trial import Broken, Subject, Trial
 
 NAME = "processors"
 ASKED = "multiprocessors"
-COUNTS = (1, 37, 132, 260)  # one; a number that no tile divides; an H200's; more than any has
+COUNTS = (1, 37, 132, 260)  # one; a number that no tile divides; an H200's; far more
 # Many rows of few columns, and elements for the grid of 132; then rows in packets.
 SHAPES = ({"N": 600, "C": 3, "V": 5, "Vp": 7, "S": 3, "E": 200003},
           {"N": 160, "C": 64, "V": 24, "Vp": 24, "S": 37, "E": 1032})

@@ -24,6 +24,7 @@ from ported import expressions
 from ported.device import NotApplicable
 
 NAME = "round"
+NOWHERE = f"{NAME}: sizes that the version or the device cannot have"
 POWERS = (128, 256, 512, 1024, 2048, 4096, 8192)
 # Those of GPT-2's sizes among them.
 WIDTHS = (192, 384, 640, 768, 1280, 1536, 1600, 2304, 3072, 5120, 6144, 6400)
@@ -80,8 +81,7 @@ def _tied(subject: Subject, sizes: dict[str, int]) -> Iterator[dict[str, int]]:
 def fitted(subject: Subject, shapes: Shapes, sizes: dict[str, int]) -> dict[str, int] | None:
     """The sizes, the small ones moved to where the version applies; None where it does not."""
     static = subject.version.static
-    sizes = {axis: min(shapes.pools[axis], key=lambda n, w=size: (abs(n - w), n))
-             if axis in static else size for axis, size in sizes.items()}
+    sizes = shapes.near(sizes)
     for least in (0, 8, 64, 128):
         found = {axis: size if axis in static or size > 16 else max(size, least)
                  for axis, size in sizes.items()}
@@ -108,7 +108,7 @@ def jobs(subject: Subject, shapes: Shapes) -> list[tuple[dict[str, int], str]]:
     for sizes in wanted(shapes.axes):
         sizes = fitted(subject, shapes, sizes)
         if sizes is None:
-            subject.ledger.not_run[f"{NAME}: sizes that the version or the device cannot have"] += 1
+            subject.ledger.not_run[NOWHERE] += 1
         elif sizes not in found:
             found.append(sizes)
     known = families_of(subject.contract.name)
@@ -131,8 +131,11 @@ def round_sizes(subject: Subject, shapes: Shapes, seed: int) -> None:
 
 def _rows(subject: Subject, shapes: Shapes, seed: int) -> None:
     """The same rows among fewer others, where it is claimed that they keep their bits."""
+    if not subject.claims("batch_invariant"):
+        return
     sizes = fitted(subject, shapes, {axis: INVARIANT[axis] for axis in shapes.axes})
-    if not subject.claims("batch_invariant") or sizes is None:
+    if sizes is None:
+        subject.ledger.not_run[NOWHERE] += 1
         return
     trial = Trial(subject, shapes._case(sizes, seed, "randn"), (NAME,))
     laws.rows(trial, trial.run())

@@ -117,6 +117,15 @@ class Shapes:
                 if holds(size) and (axis not in self.version.static or size in some)]
         return pool or list(itertools.islice(filter(holds, range(limit, FAR)), 8))
 
+    def _nearest(self, axis: str, size: int) -> int:
+        return min(self.pools[axis], key=lambda n: (abs(n - size), n))
+
+    def near(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """The sizes, those of compiled-in axes moved to ones that other checks compile for too."""
+        return {axis: self._nearest(axis, size)
+                if axis in self.version.static and self.pools[axis] else size
+                for axis, size in sizes.items()}
+
     def spine(self, more: bool = False) -> dict[str, dict[str, int]]:
         """The fixed shapes by name, each moved to where the version applies. `more`: those of the
         deep tier too."""
@@ -128,8 +137,8 @@ class Shapes:
                                 (abs(n - want), n))
                       for axis in self.axes if axis in self.version.static}
             if not self.applies(sizes):
-                sizes = {axis: min(self.pools[axis], key=lambda n, want=size: abs(n - want))
-                         for axis, size in sizes.items() if self.pools[axis]}
+                sizes = {axis: self._nearest(axis, size) for axis, size in sizes.items()
+                         if self.pools[axis]}
             if len(sizes) == len(self.axes) and self.allowed(sizes) and sizes not in found.values():
                 found[name] = sizes
         return found

@@ -105,12 +105,6 @@ def jobs(contract: Contract, device: str) -> list[tuple[Plan, int]]:
     return [(plan, places) for *_, plan, places in sorted(found, key=lambda job: job[:2])]
 
 
-def _near(shapes: Shapes, small: dict[str, int]) -> dict[str, int]:
-    """Sizes of compiled-in axes that are compiled for other checks too."""
-    return {axis: min(shapes.pools[axis], key=lambda n, w=size: (abs(n - w), n))
-            if axis in shapes.version.static else size for axis, size in small.items()}
-
-
 def fitting(subject: Subject, shapes: Shapes, plan: Plan, size: int, seed: int) -> Grown | None:
     """The launch, moved to sizes that the version takes; None where there are none."""
     contract, version = subject.contract, subject.version
@@ -121,7 +115,7 @@ def fitting(subject: Subject, shapes: Shapes, plan: Plan, size: int, seed: int) 
         small = {axis: length if others is None or axis in fixed else others
                  for axis, length in plan.small.items()}
         for places in (size, -(-size // 1024) * 1024):
-            launch = growth.grown(contract, plan.axis, _near(shapes, small), places, seed,
+            launch = growth.grown(contract, plan.axis, shapes.near(small), places, seed,
                                   subject.device.precision.name, _fills(contract, plan.axis))
             if subject.applies(launch.sizes):
                 return launch

@@ -63,15 +63,18 @@ def test_the_driver_is_asked_for_nothing_but_this(tmp_path):
 
 
 @recorded
-@pytest.mark.parametrize("kind", ["many", "plan"])
-def test_scratch_is_cleared_before_every_call_of_it(tmp_path, kind):
+@pytest.mark.parametrize("made, expected", [
+    ("loaded(device, KERNELS['many'], parameters={'R': 2})",
+     ["cuMemsetD8Async bytes=400", "cuMemsetD8Async bytes=36", "cuLaunchKernel first",
+      "cuLaunchKernel gelu_forward"]),
+    ("loaded(device, KERNELS['plan'], suffix='py')",
+     ["cuMemsetD8Async bytes=28", "cuMemsetD8Async bytes=5"])], ids=["launches", "a library's"])
+def test_scratch_is_cleared_before_every_call_of_it(tmp_path, made, expected):
     _, lines = passed(f"""
     from checks.scenarios_device import KERNELS
     device = devices.open("cuda")
     names = dict(out=0, inp=0, part=device.allocate(4096), room=device.allocate(4096))
-    kernel = loaded(device, KERNELS["{kind}"], parameters=dict(R=2) if "{kind}" == "many" else None,
-                    suffix="cu" if "{kind}" == "many" else "py")
-    call = kernel.bind(names, {{}})
+    call = {made}.bind(names, {{}})
     graph = device.replay([call])
     for name in ("first", "second"):
         mark(name)
@@ -81,9 +84,6 @@ def test_scratch_is_cleared_before_every_call_of_it(tmp_path, kind):
         graph()
     mark("end")
     """, tmp_path)
-    launches = ["cuLaunchKernel first", "cuLaunchKernel gelu_forward"]
-    expected = {"plan": ["cuMemsetD8Async bytes=28", "cuMemsetD8Async bytes=5"],
-                "many": ["cuMemsetD8Async bytes=400", "cuMemsetD8Async bytes=36", *launches]}[kind]
     for name in ("first", "second", "graph", "graph again"):
         found = [line.removeprefix("node ") for line in after(lines, name)
                  if not line.startswith("cuGraph")]
