@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from checks import court_large, court_verdict, more_checks, mutants, refusals, witness
+from checks import court_large, court_verdict, huge, more_checks, mutants, refusals, witness
 from checks.court_keys import guards_code, prover
 from checks.court_verdict import summary, verdict
 from checks.mutants import Mutant, NotApplied
@@ -147,39 +147,60 @@ class Court:
             return row | {"state": "error", "first": "the patch changes nothing that is compiled"}
         job = {"operation": mutant.operation, "direction": mutant.direction, "dtype": dtype,
                "device": row["device"], "path": str(path)}
-        found = self._proof(job, digests)
+        found, more = self._proof(job, digests), None
         hints = found.pop("hints", [])
         if found["verdict"] == "error":
             broken = "does not compile" in found["first"]
             return row | found | {"state": "not-compiled" if broken else "error"}
+        if mutant.kind == "mutant" and found["verdict"] == "proved":  # the deep tier knows where
+            more = self._proof({**job, "tier": "more"}, digests)
+            hints = more.pop("hints", [])
         if mutant.kind != "honest":
-            seen = self._witness(original, path, job, digests, hints)
-            row |= {"witness": seen["line"], "total": round(found["seconds"] + seen["seconds"], 1)}
-            if seen["error"]:
-                return row | found | {"state": "error", "first": f"witness: {seen['error']}"}
-            if mutant.kind == "mutant" and not seen["line"] and found["verdict"] == "proved":
-                large = self._large_witness(original, path, job, digests)
-                if large["error"]:
-                    return row | found | {"state": "error", "first": f"witness: {large['error']}"}
-                row |= {"witness": large["line"], "left": large["left"],
-                        "total": round(row["total"] + large["seconds"], 1)}
+            seen = self._seen(original, path, job, digests, hints, more)
+            row |= seen | {"total": round(found["seconds"] + seen["total"], 1)}
+            if error := row.pop("error"):
+                return row | found | {"state": "error", "first": f"witness: {error}"}
         row |= found | verdict(found, row["witness"], mutant.kind)
-        return row | self._deeper(job, digests, row) if row["state"] == "survived" else row
+        if row["state"] != "survived":
+            return row
+        return row | self._deeper(job, digests, row, more)
 
-    def _deeper(self, job: dict, digests: list[str], row: dict) -> dict:
+    def _deeper(self, job: dict, digests: list[str], row: dict, more: dict | None) -> dict:
         """What the deep tier says of a mutant that the fast one accepts: the checks that it has
-        besides, and where they accept it, too, all of it until something refuses."""
-        ran, seconds = dict(row["ran"]), row["total"]
-        for tier, more in (("more", {}), ("deep", {"target": ANY})):
-            found = self._proof({**job, "tier": tier, **more}, digests)
-            seconds += found["seconds"]
-            if tier == "more":
-                ran |= {name: s for name, s in found["ran"].items() if name in more_checks.BY_NAME}
-            said = verdict(found, row["witness"], row["kind"])
-            if said["state"] != "survived":
-                break
+        besides (`more`, where they were asked), and where they accept it, too, all of it until
+        something refuses."""
+        found = more or self._proof({**job, "tier": "more"}, digests)
+        seconds, tier = row["total"] + found["seconds"], "more"
+        ran = row["ran"] | {name: s for name, s in found["ran"].items()
+                            if name in more_checks.BY_NAME}
+        said = verdict(found, row["witness"], row["kind"])
+        if said["state"] == "survived":
+            found, tier = self._proof({**job, "tier": "deep", "target": ANY}, digests), "deep"
+            said, seconds = verdict(found, row["witness"], row["kind"]), seconds + found["seconds"]
         return {**said, "tier": "deep", "stopped": tier == "deep", "ran": ran,
                 "total": round(seconds, 1)}
+
+    def _seen(self, original: Path, path: Path, job: dict, digests: list[str], hints: list[dict],
+              more: dict | None) -> dict:
+        """The witness: of a mutant that the fast tier accepts (`more`: what the deep one's own
+        checks say) at large sizes too, and there first where nothing but size refuses it."""
+        def plan() -> dict:
+            return self._witness(original, path, job, digests, hints)
+
+        def large() -> dict:
+            return self._large_witness(original, path, job, digests)
+        looks = [plan] if more is None else [plan, large]
+        if more and more["by"] == [huge.NAME]:
+            looks.reverse()
+        found = {"witness": "", "error": "", "total": 0.0}
+        for look in looks:
+            seen = look()
+            found["total"] += seen["seconds"]
+            found |= {"witness": seen["line"], "error": seen["error"]}
+            found |= {"left": seen["left"]} if "left" in seen else {}
+            if seen["line"] or seen["error"]:
+                break
+        return found
 
     def _proof(self, job: dict, digests: list[str]) -> dict:
         """What all checks of the job's tier say, in short. Where a crash ended the proof, `again`

@@ -31,7 +31,7 @@ WATCHED = ({"threads": 3, "races": True}, {"threads": 19, "races": True},
            {"threads": 3, "late": 1}, {"threads": 7, "late": -1, "even": 1}, {"threads": 70},
            {"threads": 7, "most": 2}, {"threads": 2, "number": 16}, {"threads": 2, "heap": True},
            {"threads": 2, "fill": 0}, {"threads": 2, "fill": 0xFF})
-BEGIN, HINTED = 6, 8  # launches before the hints, of the hints
+BEGIN, HINTED = 6, 24  # launches before the hints, of the hints
 ORDERS = ("schedule", "sanitizers", "pipelines")  # checks that look at other orders of threads
 FIRST = 40  # launches before those, of which each device is compiled for
 MANY = 70  # times a thousand calls: a count of 16 bits comes round
@@ -132,8 +132,24 @@ class Plan:
             yield from (replace(base, shift=shift) for shift in (1, -1))
         yield base
         yield replace(base, starts=True, settings={"fill": "random", "guard": "random"})
-        if hint["check"] == "round" and self.device.name == "cpu":
+        yield from self._deeply(hint["check"], base)
+
+    def _deeply(self, check: str, base: Run) -> Iterator[Run]:
+        """What a check of the deep tier does besides launching at a case."""
+        cpu = self.device.name == "cpu"
+        if check == "round" and cpu:
             yield from (replace(base, device={"threads": count}) for count in (1, 4, 16))
+        elif check == "leftovers":
+            yield replace(base, after=True)
+        elif check == "scalars":
+            yield from self._scaled()
+        elif check == "extremes":
+            yield from self._planted()
+        elif check in ("late", "races", "environment") and cpu:
+            yield from (replace(base, device=how) for how in WATCHED)
+        elif check == "processors":
+            yield from (replace(base, device={"multiprocessors": count})
+                        for count in processors.COUNTS)
 
     def _cost(self, run: Run) -> float:
         """Additions of a launch, as tiers.py counts them; infinite where neither version runs."""
