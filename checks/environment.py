@@ -58,16 +58,19 @@ def fewer(trial: Trial, first: Result) -> None:
 
 
 def numbers(trial: Trial, first: Result) -> None:
-    """Whatever OMP_NUM_THREADS says: a kernel is told how many threads to take."""
+    """Whatever OMP_NUM_THREADS says: a kernel is told how many threads to take. They take turns, or
+    two of them might do it all."""
     stage = stage_of(trial, trial.subject.device.threads)
     library = stage.kernel.library
-    before = library.omp_get_max_threads()
+    before, even = library.omp_get_max_threads(), watched.variable(library, "trivium_even")
     for count in NUMBERS:
         library.omp_set_num_threads(count)
+        even.value = 1
         try:
             again = trial.run(stage=stage)
         finally:
             library.omp_set_num_threads(before)
+            even.value = 0
         trial.same("environment", first, again, f"with OMP_NUM_THREADS={count}")
 
 

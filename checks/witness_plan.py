@@ -29,8 +29,8 @@ SHIFTS = (1, 2, 3, 5, 8)
 THREADS = (2, 3, 4, 7, 8, 19)
 WATCHED = ({"threads": 3, "races": True}, {"threads": 19, "races": True},
            {"threads": 3, "late": 1}, {"threads": 7, "late": -1, "even": 1}, {"threads": 70},
-           {"threads": 7, "most": 2}, {"threads": 2, "number": 16}, {"threads": 2, "heap": True},
-           {"threads": 2, "fill": 0}, {"threads": 2, "fill": 0xFF})
+           {"threads": 7, "most": 2}, {"threads": 2, "number": 16, "even": 1},
+           {"threads": 2, "heap": True}, {"threads": 2, "fill": 0}, {"threads": 2, "fill": 0xFF})
 BEGIN, HINTED = 6, 24  # launches before the hints, of the hints
 ORDERS = ("schedule", "sanitizers", "pipelines")  # checks that look at other orders of threads
 FIRST = 40  # launches before those, of which each device is compiled for
