@@ -147,50 +147,49 @@ class Court:
             return row | {"state": "error", "first": "the patch changes nothing that is compiled"}
         job = {"operation": mutant.operation, "direction": mutant.direction, "dtype": dtype,
                "device": row["device"], "path": str(path)}
-        found, more = self._proof(job, digests), None
+        found, deep = self._proof(job, digests), None
         hints = found.pop("hints", [])
         if found["verdict"] == "error":
             broken = "does not compile" in found["first"]
             return row | found | {"state": "not-compiled" if broken else "error"}
-        if mutant.kind == "mutant" and found["verdict"] == "proved":  # the deep tier knows where
-            more = self._proof({**job, "tier": "more"}, digests)
-            hints = more.pop("hints", [])
+        if mutant.kind == "mutant" and found["verdict"] == "proved":
+            deep = self._deep(job, digests)
+            hints = deep.pop("hints", [])
         if mutant.kind != "honest":
-            seen = self._seen(original, path, job, digests, hints, more)
+            seen = self._seen(original, path, job, digests, hints, deep)
             row |= seen | {"total": round(found["seconds"] + seen["total"], 1)}
             if error := row.pop("error"):
                 return row | found | {"state": "error", "first": f"witness: {error}"}
         row |= found | verdict(found, row["witness"], mutant.kind)
         if row["state"] != "survived":
             return row
-        return row | self._deeper(job, digests, row, more)
+        deep = deep or self._deep(job, digests)
+        return row | verdict(deep, row["witness"], mutant.kind) | {
+            "tier": "deep", "stopped": deep["stopped"], "ran": row["ran"] | deep["ran"],
+            "total": round(row["total"] + deep["seconds"], 1)}
 
-    def _deeper(self, job: dict, digests: list[str], row: dict, more: dict | None) -> dict:
-        """What the deep tier says of a mutant that the fast one accepts: the checks that it has
-        besides (`more`, where they were asked), and where they accept it, too, all of it until
-        something refuses."""
-        found = more or self._proof({**job, "tier": "more"}, digests)
-        seconds, tier = row["total"] + found["seconds"], "more"
-        ran = row["ran"] | {name: s for name, s in found["ran"].items()
-                            if name in more_checks.BY_NAME}
-        said = verdict(found, row["witness"], row["kind"])
-        if said["state"] == "survived":
-            found, tier = self._proof({**job, "tier": "deep", "target": ANY}, digests), "deep"
-            said, seconds = verdict(found, row["witness"], row["kind"]), seconds + found["seconds"]
-        return {**said, "tier": "deep", "stopped": tier == "deep", "ran": ran,
-                "total": round(seconds, 1)}
+    def _deep(self, job: dict, digests: list[str]) -> dict:
+        """What the deep tier says of a file that the fast one accepts: the checks that it has
+        besides, and where they accept it, too, all of it until something refuses (`stopped`)."""
+        found = self._proof({**job, "tier": "more"}, digests)
+        ran = {name: s for name, s in found["ran"].items() if name in more_checks.BY_NAME}
+        seconds, accepted = found["seconds"], found["verdict"] == "proved"
+        if accepted:
+            found = self._proof({**job, "tier": "deep", "target": ANY}, digests)
+            seconds += found["seconds"]
+        return {**found, "ran": ran, "seconds": seconds, "stopped": accepted}
 
     def _seen(self, original: Path, path: Path, job: dict, digests: list[str], hints: list[dict],
-              more: dict | None) -> dict:
-        """The witness: of a mutant that the fast tier accepts (`more`: what the deep one's own
-        checks say) at large sizes too, and there first where nothing but size refuses it."""
+              deep: dict | None) -> dict:
+        """The witness: of a mutant that the fast tier accepts (`deep`: what the other says) at
+        large sizes too, and there first where nothing but the check of sizes refuses it."""
         def plan() -> dict:
             return self._witness(original, path, job, digests, hints)
 
         def large() -> dict:
             return self._large_witness(original, path, job, digests)
-        looks = [plan] if more is None else [plan, large]
-        if more and more["by"] == [huge.NAME]:
+        looks = [plan] if deep is None else [plan, large]
+        if deep and deep["by"] == [huge.NAME]:
             looks.reverse()
         found = {"witness": "", "error": "", "total": 0.0}
         for look in looks:
@@ -252,10 +251,12 @@ class Court:
         return found
 
     def prove(self, job: dict, **more) -> dict:
-        """The proof of a file by all checks, with the seconds of each. The compiled file is asked
-        only where nothing else refuses: most of a proof's time would be nvcc's."""
-        return self.dirty.prove({**job, "shrink": False, "timed": True, "file_last": True, **more},
-                                witness.patient(TIMEOUT.get(job.get("tier"), TIMEOUT["fast"])))
+        """The proof of a file by all checks, with the seconds of each. The compiled file, and
+        sizes beyond every limit, are asked only where nothing else refuses: most of a proof's time
+        would be theirs."""
+        job = {**job, "shrink": False, "timed": True, "costly_last": True, **more}
+        seconds = TIMEOUT.get(job.get("tier"), TIMEOUT["fast"])
+        return self.dirty.prove(job, witness.patient(seconds))
 
     def _plain(self, text: str) -> str:
         """A message without this machine's folders."""

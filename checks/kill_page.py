@@ -248,8 +248,8 @@ def page(whole: Mapping) -> str:
          "seconds looks on while others run. Checks marked (deep) are the deep tier's own, "
          "which tries what the fast one accepts. Where a buffer changes, compare.py is asked "
          "first, and tests of the trainer only where it accepts a mutant, the quickest first and "
-         "none after two that refuse; of a kernel, `artifact` only where nothing else refuses."
-         f"\n\n{_checks(matrix)}"),
+         "none after two that refuse; of a kernel, `artifact` and `size` are asked only where "
+         f"nothing else refuses.\n\n{_checks(matrix)}"),
         ("By family of bugs", f"{_shares(rows, 'family', FAMILIES)}\n\n{_named(rows)}"),
         ("By operation", _shares(rows, "operation")),
         ("What needs a GPU", _cuda(whole)),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from checks import (
     draws,
     environment,
+    huge,
     late,
     leftovers,
     pipelines,
@@ -51,10 +52,14 @@ def numbers(device) -> dict[str, int]:
     return CHECKS[device.name]
 
 
-def examine(subject: Subject, shapes: Shapes, seed: int, first: bool = True) -> None:
+def examine(subject: Subject, shapes: Shapes, seed: int, first: bool = True,
+            costly_last: bool = False) -> None:
     """Every one of them on a version's `first` launch configuration; on its last only what depends
-    on how many blocks and threads there are."""
-    for name in CHECKS[subject.device.name] if first else ("size",):
+    on how many blocks and threads there are. `costly_last`: that only where nothing refuses."""
+    for name in CHECKS[subject.device.name] if first else (huge.NAME,):
+        if name == huge.NAME and costly_last and subject.ledger.faults:
+            subject.ledger.not_run["size: others refuse"] += 1
+            continue
         subject.phase = name
         BY_NAME[name](subject, shapes, seed)
     subject.phase = "launch"

@@ -209,12 +209,12 @@ def at_case(subject: Subject, case: Case, target: str | None = None) -> Ledger:
 
 def prove(version: Version, contract: Contract, device, tier: str = "fast", seed: int = 0, *,
           case: str | None = None, target: str | None = None, shrink: bool = True,
-          file_last: bool = False, say: Callable[[str], None] = lambda text: None) -> Proof:
+          costly_last: bool = False, say: Callable[[str], None] = lambda text: None) -> Proof:
     """Runs the checks of a tier on every launch configuration of `version`.
 
     `case`: one printed case instead, all of whose checks are run. `target`: stop once this check
-    refuses. `file_last`: the compiled file is looked at last, and only where nothing else refuses.
-    `say` is told what is about to run, so that a crash can be placed.
+    refuses. `costly_last`: the compiled file, and launches beyond every limit, come last, and only
+    where nothing else refuses. `say` is told what is about to run, so that a crash can be placed.
     """
     start, ledger = time.monotonic(), Ledger(target=target)
     shapes, choices = Shapes(version, contract, device), version.configurations()
@@ -228,7 +228,7 @@ def prove(version: Version, contract: Contract, device, tier: str = "fast", seed
         if case is not None:
             trials.at(parse(case, contract, device.precision.name), choices)
         else:
-            trials.all(choices, file_last)
+            trials.all(choices, costly_last)
         if not ledger.examples["gate"]:
             proof.reason = ledger.declined or _nothing_ran(ledger, version)
     except (Enough, Broken):
@@ -270,10 +270,10 @@ class _Trials:
             with self._going_on():
                 _one(self.subject(parameters), case)
 
-    def all(self, choices: list[dict[str, int]], file_last: bool) -> None:
+    def all(self, choices: list[dict[str, int]], costly_last: bool) -> None:
         """What the tier asks for."""
         families = families_of(self.contract.name)
-        if self.tier.file and not file_last:
+        if self.tier.file and not costly_last:
             device_checks.of_the_file(self.subject(choices[0]))
         for number, parameters in enumerate(choices):
             subject = self.subject(parameters)
@@ -286,10 +286,10 @@ class _Trials:
                        self.seed, families)
                 if self.tier.more and number in (0, len(choices) - 1) and (
                         self.ledger.examples["gate"]):
-                    more_checks.examine(subject, self.shapes, self.seed, number == 0)
+                    more_checks.examine(subject, self.shapes, self.seed, number == 0, costly_last)
         if self.version.language == "py":
             self._algorithms()
-        if self.tier.file and file_last and not self.ledger.faults:
+        if self.tier.file and costly_last and not self.ledger.faults:
             device_checks.of_the_file(self.subject(choices[0]))
 
     def _algorithms(self) -> None:
