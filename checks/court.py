@@ -202,21 +202,26 @@ class Court:
         return found
 
     def _proof(self, job: dict, digests: list[str]) -> dict:
-        """What all checks of the job's tier say, in short. Where a crash ended the proof, `again`
-        says which check refused the kernel before it, if one did. A crash that a new process does
-        not repeat is not this kernel's: one before it wrote over what is not its own."""
+        """What all checks of the job's tier say, in short."""
         kept = self.store.path("proof", digests[1], job["device"], job["dtype"],
                                *([job["tier"]] if "tier" in job else []),
                                prover(self.clean_tree, job["operation"], job.get("tier", "")))
         found = self.store.get(kept)
         if found is None:
-            proof = self.prove(job)
-            found = self._summary(proof) | {"hints": court_verdict.hints(proof["faults"])}
-            if found["verdict"] in ("crashed", "timed-out"):
-                found["again"] = again = self._summary(self.prove(job, target=ANY))
-                if again["verdict"] == "proved":
-                    found = again | {"hints": []}
+            found = self._proved(job)
             self.store.put(kept, found)
+        return found
+
+    def _proved(self, job: dict) -> dict:
+        """A proof in short, with `hints`. One that crashed is made again in a new process: wrong
+        files before this one may have written over what is not theirs. Where that crashes too,
+        `again` says which check refused the kernel before it, if one did."""
+        proof = self.prove(job)
+        if proof["verdict"] == "crashed":
+            proof = self.prove(job)
+        found = self._summary(proof) | {"hints": court_verdict.hints(proof["faults"])}
+        if found["verdict"] in ("crashed", "timed-out"):
+            found["again"] = self._summary(self.prove(job, target=ANY))
         return found
 
     def _summary(self, proof: Mapping) -> dict:
@@ -277,10 +282,9 @@ class Court:
         if found is None:
             job = {"path": str(path), "operation": reject.operation, "device": reject.device,
                    "direction": reject.direction, "dtype": reject.dtype}
-            found = self._summary(self.prove(job))
-            if found["verdict"] in ("crashed", "timed-out"):
-                found["again"] = self._summary(self.prove(job, target=ANY))
+            found = self._proved(job)
             self.store.put(kept, found)
+        found.pop("hints", None)
         found |= verdict(found, f"{found['verdict']}: ", "reject")
         return {"name": f"rejects/{reject.name}", "operation": reject.operation,
                 "direction": reject.direction, "device": reject.device, "dtype": reject.dtype,

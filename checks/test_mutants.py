@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from checks import kill_count, kill_page, matrix, mutants, witness
-from checks.court import Store
+from checks.court import Court, Store
 from checks.courts import all_of
 from checks.mutants import FAMILIES, Mutant, MutantError, NotApplied
 from ported.contract import ROOT
@@ -131,6 +131,21 @@ def test_a_patch_lasts_as_long_as_its_context(tmp_path):
 def judged(tmp_path, *chosen: Mutant) -> list[dict]:
     return all_of([lambda court, m=m: court.judge(m) for m in chosen], [m.becomes for m in chosen],
                   len(os.sched_getaffinity(0)), Store(tmp_path / "store"), "", lambda row: None)
+
+
+@pytest.mark.parametrize("second, third", [("proved", ""), ("refused", ""),
+                                           ("crashed", "refused")])
+def test_a_crash_is_the_kernel_s_where_a_new_process_repeats_it(second, third, tmp_path,
+                                                                monkeypatch):
+    """Others ran in the process before, and may have written over what is not theirs."""
+    said = [{"verdict": verdict, "refused": {}, "faults": [], "seconds": 1.0}
+            for verdict in ("crashed", second, third) if verdict]
+    with Court(ROOT, ROOT, tmp_path, Store(tmp_path / "store")) as court:
+        monkeypatch.setattr(court, "prove", lambda job, **more: said.pop(0))
+        job = {"device": "cpu", "dtype": "float32", "operation": "gelu"}
+        found = court._proof(job, ["the original's", "the mutant's"])
+    assert found["verdict"] == second and not said
+    assert found.get("again", {}).get("verdict", "") == third
 
 
 LOOP = "dweight[c] += "  # stands once in the version below
