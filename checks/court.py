@@ -19,7 +19,7 @@ from checks.court_keys import guards_code, prover
 from checks.court_verdict import summary, verdict
 from checks.mutants import Mutant, NotApplied
 from checks.trial import ANY
-from checks.worker import Worker
+from checks.worker import Worker, confirmed
 from ported import contract as contracts
 from ported import source
 from ported.contract import ROOT
@@ -213,12 +213,9 @@ class Court:
         return found
 
     def _proved(self, job: dict) -> dict:
-        """A proof in short, with `hints`. One that crashed is made again in a new process: wrong
-        files before this one may have written over what is not theirs. Where that crashes too,
-        `again` says which check refused the kernel before it, if one did."""
-        proof = self.prove(job)
-        if proof["verdict"] == "crashed":
-            proof = self.prove(job)
+        """A proof in short, with `hints`. Where a crash ended it, `again` says which check refused
+        the kernel before that, if one did."""
+        proof = confirmed(self.prove, job)
         found = self._summary(proof) | {"hints": court_verdict.hints(proof["faults"])}
         if found["verdict"] in ("crashed", "timed-out"):
             found["again"] = self._summary(self.prove(job, target=ANY))

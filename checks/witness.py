@@ -24,7 +24,7 @@ from checks.cases import Case
 from checks.fences import Fenced
 from checks.launch import Result, Stage
 from checks.witness_plan import BEGIN, Plan, Run
-from checks.worker import sound
+from checks.worker import confirmed, sound
 from ported import contract as contracts
 from ported import device as devices
 from ported import source
@@ -235,7 +235,8 @@ class Search:
             size = sizes.pop(0)
             span = {"original": str(original), "mutant": str(mutant), "first": first,
                     "last": first + size, "hints": [*hints]}
-            theirs = self._mutant({**job, "path": str(mutant), "trace": span})
+            theirs = confirmed(lambda job: self.dirty.prove(job, patient(TIMEOUT)),
+                               {**job, "path": str(mutant), "trace": span})
             if theirs["verdict"] == "error":
                 raise ValueError(theirs["faults"][0]["message"])
             if theirs["verdict"] != "traced":
@@ -253,12 +254,6 @@ class Search:
             if first > span["last"] or first >= len(theirs["plan"]):
                 break
         return ""
-
-    def _mutant(self, job: dict) -> dict:
-        """What the mutant leaves. A process that dies is asked again, as a new one: wrong files
-        that ran in it before may have spoilt it."""
-        found = self.dirty.prove(job, patient(TIMEOUT))
-        return self.dirty.prove(job, patient(TIMEOUT)) if found["verdict"] == "crashed" else found
 
     def _original(self, job: dict, plan: list[str]) -> dict:
         """What the original leaves, from the store where it ran before."""
