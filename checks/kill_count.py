@@ -10,10 +10,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from checks.court_verdict import ALL
+from checks.trial import WITH_THE_GATE
 
 SHARE = 0.98  # of those with a witness, that must be killed
 WITNESSED = ("killed-by", "survived", "crashed", "timed-out")
-WITH_THE_GATE = {"gate", "shapes", "values"}
 SET_UP = "(set-up)"  # the phase of a proof that belongs to no check
 # What each check does, and what it is for where no mutant falls to it alone.
 CHECKS = {

@@ -52,13 +52,11 @@ def numbers(device) -> dict[str, int]:
     return CHECKS[device.name]
 
 
-def examine(subject: Subject, shapes: Shapes, seed: int, first: bool = True,
-            costly_last: bool = False) -> None:
+def examine(subject: Subject, shapes: Shapes, seed: int, first: bool = True) -> None:
     """Every one of them on a version's `first` launch configuration; on its last only what depends
-    on how many blocks and threads there are. `costly_last`: that only where nothing refuses."""
+    on how many blocks and threads there are."""
     for name in CHECKS[subject.device.name] if first else (huge.NAME,):
-        if name == huge.NAME and costly_last and subject.ledger.faults:
-            subject.ledger.not_run["size: others refuse"] += 1
+        if name == huge.NAME and subject.ledger.spared(name, 0):
             continue
         subject.phase = name
         BY_NAME[name](subject, shapes, seed)

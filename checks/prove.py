@@ -10,7 +10,7 @@ brought down to its simplest case.
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -209,14 +209,15 @@ def at_case(subject: Subject, case: Case, target: str | None = None) -> Ledger:
 
 def prove(version: Version, contract: Contract, device, tier: str = "fast", seed: int = 0, *,
           case: str | None = None, target: str | None = None, shrink: bool = True,
-          costly_last: bool = False, say: Callable[[str], None] = lambda text: None) -> Proof:
+          spare: Collection[str] = (), say: Callable[[str], None] = lambda text: None) -> Proof:
     """Runs the checks of a tier on every launch configuration of `version`.
 
     `case`: one printed case instead, all of whose checks are run. `target`: stop once this check
-    refuses. `costly_last`: the compiled file, and launches beyond every limit, come last, and only
-    where nothing else refuses. `say` is told what is about to run, so that a crash can be placed.
+    refuses. `spare`: costly checks that are asked only where nothing else refuses (`artifact`, last
+    of all then, and `size`), or one kind of checks at most (`sanitizers`). `say` is told what is
+    about to run, so that a crash can be placed.
     """
-    start, ledger = time.monotonic(), Ledger(target=target)
+    start, ledger = time.monotonic(), Ledger(target=target, spare=spare)
     shapes, choices = Shapes(version, contract, device), version.configurations()
     proof = Proof(version.name, device.name, device.precision.name, tier, seed, ledger,
                   len(choices), 0.0, device.identity, checks_of(device, tier), version.concedes)
@@ -228,7 +229,7 @@ def prove(version: Version, contract: Contract, device, tier: str = "fast", seed
         if case is not None:
             trials.at(parse(case, contract, device.precision.name), choices)
         else:
-            trials.all(choices, costly_last)
+            trials.all(choices)
         if not ledger.examples["gate"]:
             proof.reason = ledger.declined or _nothing_ran(ledger, version)
     except (Enough, Broken):
@@ -270,10 +271,10 @@ class _Trials:
             with self._going_on():
                 _one(self.subject(parameters), case)
 
-    def all(self, choices: list[dict[str, int]], costly_last: bool) -> None:
+    def all(self, choices: list[dict[str, int]]) -> None:
         """What the tier asks for."""
         families = families_of(self.contract.name)
-        if self.tier.file and not costly_last:
+        if self.tier.file and "artifact" not in self.ledger.spare:
             device_checks.of_the_file(self.subject(choices[0]))
         for number, parameters in enumerate(choices):
             subject = self.subject(parameters)
@@ -286,10 +287,10 @@ class _Trials:
                        self.seed, families)
                 if self.tier.more and number in (0, len(choices) - 1) and (
                         self.ledger.examples["gate"]):
-                    more_checks.examine(subject, self.shapes, self.seed, number == 0, costly_last)
+                    more_checks.examine(subject, self.shapes, self.seed, number == 0)
         if self.version.language == "py":
             self._algorithms()
-        if self.tier.file and costly_last and not self.ledger.faults:
+        if self.tier.file and "artifact" in self.ledger.spare:
             device_checks.of_the_file(self.subject(choices[0]))
 
     def _algorithms(self) -> None:

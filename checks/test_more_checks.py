@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from checks import more_checks, mutants, prove, tiers
+from checks import more_checks, mutants, prove, refusals, tiers
 from checks.shapes import Shapes
-from checks.trial import Ledger, Subject
+from checks.trial import Fault, Ledger, Subject
 from ported import contract as contracts
 from ported import device, source
 
@@ -65,3 +65,27 @@ def test_each_is_named_in_a_proof_of_its_tiers_alone(cpu):
     assert set(more_checks.BY_NAME) == {name for some in more_checks.CHECKS.values()
                                         for name in some}
     assert tiers.of("more", cpu).more and not tiers.of("more", cpu).spine
+
+
+def test_costly_checks_are_spared_where_others_refuse():
+    """The gate's kinds of cases are one kind of checks; what is not to be spared never is."""
+    ledger = Ledger(spare=("size", "sanitizers"))
+    assert not ledger.spared("size", 0)
+    for refused in ("gate", "shapes"):
+        ledger.refuse(Fault(refused, "out", "wrong", 2.0, ""))
+        assert ledger.spared("size", 0) and not ledger.spared("sanitizers", 1)
+    ledger.refuse(Fault("frozen", "inp", "changed", 2.0, ""))
+    assert ledger.spared("sanitizers", 1) and not ledger.spared("artifact", 0)
+    assert ledger.not_run == {"size: others refuse": 2, "sanitizers: others refuse": 1}
+
+
+@pytest.mark.parametrize("spare", [(), ("sanitizers",)])
+def test_sanitizers_are_spared_in_a_proof(spare):
+    """Of a kernel that is not only raced, but gives wrong numbers in another order of threads."""
+    reject = next(r for r in refusals.read_all() if r.name == "linear/forward_tile_overwritten.cu")
+    version = source.read(reject.path, reject.operation, reject.direction)
+    found = prove.prove(version, contracts.of(version.contract_name), device.open("emulated"),
+                        shrink=False, spare=spare).ledger
+    assert {"gate", "schedule"} <= set(found.refused)
+    assert ("sanitizers" in found.refused) != bool(spare)
+    assert bool(found.not_run["sanitizers: others refuse"]) == bool(spare)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
@@ -44,6 +44,7 @@ class Judged(NamedTuple):
 
 
 ANY = "*"  # as a target: the first refusal, whichever check's
+WITH_THE_GATE = frozenset({"gate", "shapes", "values"})  # one comparator, told apart by the cases
 
 
 class Enough(Exception):
@@ -66,6 +67,7 @@ class Ledger:
     refused: Counter = field(default_factory=Counter)
     not_run: Counter = field(default_factory=Counter)
     target: str | None = None  # ends the proof as soon as this check refuses
+    spare: Collection[str] = ()  # costly checks, not asked where others refuse
     declined: str = ""  # why the device does not run the version at some shape
     spoilt: bool = False  # the process computes otherwise than before, its other threads perhaps
     seconds: Counter = field(default_factory=Counter)  # by phase
@@ -95,6 +97,15 @@ class Ledger:
             self.faults.append(fault)
         if self.target in (fault.check, ANY):
             raise Enough
+
+    def spared(self, check: str, most: int) -> bool:
+        """Whether a check is not asked, being one to `spare` where more than `most` kinds of checks
+        refuse, as they do; it counts among what did not run."""
+        kinds = {"gate" if name in WITH_THE_GATE else name for name in self.refused}
+        if check not in self.spare or len(kinds) <= most:
+            return False
+        self.not_run[f"{check}: others refuse"] += 1
+        return True
 
     def as_dict(self) -> dict:
         return {"faults": [asdict(fault) for fault in self.faults], "refused": dict(self.refused),

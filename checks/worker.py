@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-WISHES = ("tier", "seed", "case", "target", "shrink", "costly_last")
+WISHES = ("tier", "seed", "case", "target", "shrink", "spare")
 STATUS = 600  # bytes of the file that says what is running
 UNSOUND = ("the processor's mode was changed for all that runs after it in this process: numbers "
            "below 2^-126 become zero, or sums are rounded another way")
