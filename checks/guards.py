@@ -53,23 +53,19 @@ GUARDS: dict[str, str] = {
     "plan": f"{T}memory.py",
     "three ways": f"{T}reference.py",
     "program": f"{T}program.py",
-    "executor": _but("executor", "two_launches_compile_to_a_cubin",
-                     "start_does_not_touch_memory_and_steps_cost_little"),
     "files": _but("training_checkpoint", "kill_9_at_any_moment")
     + f" {T}training_hugging_face.py",
     "golden": _but("golden", "curves_made_anew_are_the_same[tiny-2]"),
-    "low": _but("training_low", "other_precisions_begin_from_a_checkpoint",
-                "bfloat16_trains_as_the_interpreter_that_rounds", "bad_precisions",
-                "a_step_is_done_again_to_name_what_fails"),
     "resume": _but("training_train", "twenty_kills_change_nothing", "second_ctrl_c_kills_at_once",
-                   "bad_input_is_refused_in_words", "other_data_than_the_checkpoint_s"),
+                   "bad_input_is_refused_in_words", "other_data_than_the_checkpoint_s",
+                   "micro_batches_agree", "it_learns_and_says_so", "overfitting_one_batch"),
     "compare": "module checks.guard_compare",
     "bench": f"{T}bench_host.py {T}bench.py",
     "device": f"{T}cuda_asked.py {T}cuda_host.py {T}cuda_faults.py",
 }
 OWN = ("bench", "device")  # areas of mutants that concern one guard, of that name, and no other
 # What a guard starts without importing it: train.py as a process; operations by their names.
-STARTS = {"resume": ["train.py"], "low": ["train.py"]}
+STARTS = {"resume": ["train.py"]}
 DYNAMIC = ("reference/interpreter.py", "checks/cases.py", "checks/test_reference.py")
 
 
