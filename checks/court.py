@@ -27,7 +27,9 @@ from ported.device import cpu
 from ported.precision import PRECISIONS
 from ported.source import SourceError
 
-COSTLY = ("artifact", "size", "sanitizers")
+ARTIFACT = "artifact"
+# Most of a proof's time: kinds of checks that may refuse before these are asked.
+COSTLY = {ARTIFACT: 0, "size": 0, "sanitizers": 1}
 TIMEOUT = {"fast": 240.0, "more": 480.0, "deep": 1200.0}  # seconds; the fast tier is to take 30
 
 
@@ -148,12 +150,14 @@ class Court:
             return row | {"state": "error", "first": "the patch changes nothing that is compiled"}
         job = {"operation": mutant.operation, "direction": mutant.direction, "dtype": dtype,
                "device": row["device"], "path": str(path)}
-        found, deep = self._proof(job, digests), None
+        wrong = mutant.kind == "mutant"  # its compiled file is for where the deep tier accepts it
+        found = self._proof({**job, "spare": {**COSTLY, ARTIFACT: -1}} if wrong else job, digests)
+        deep = None
         hints = found.pop("hints", [])
         if found["verdict"] == "error":
             broken = "does not compile" in found["first"]
             return row | found | {"state": "not-compiled" if broken else "error"}
-        if mutant.kind == "mutant" and found["verdict"] == "proved":
+        if wrong and found["verdict"] == "proved":
             deep = self._deep(job, digests)
             hints = deep.pop("hints", [])
         if mutant.kind != "honest":
@@ -162,18 +166,23 @@ class Court:
             if error := row.pop("error"):
                 return row | found | {"state": "error", "first": f"witness: {error}"}
         row |= found | verdict(found, row["witness"], mutant.kind)
-        if row["state"] != "survived":
-            return row
-        deep = deep or self._deep(job, digests)
-        return row | verdict(deep, row["witness"], mutant.kind) | {
-            "tier": "deep", "stopped": deep["stopped"], "ran": row["ran"] | deep["ran"],
-            "total": round(row["total"] + deep["seconds"], 1)}
+        if row["state"] == "survived" or (deep and deep["by"]):
+            row |= self._told_by(deep or self._deep(job, digests), row, mutant)
+        return row
+
+    def _told_by(self, deep: dict, row: dict, mutant: Mutant) -> dict:
+        """What of the row is the deep tier's, or the compiled file's, which the fast one has."""
+        return verdict(deep, row["witness"], mutant.kind) | {
+            "tier": "fast" if deep["by"] == [ARTIFACT] else "deep", "stopped": deep["stopped"],
+            "ran": row["ran"] | deep["ran"], "total": round(row["total"] + deep["seconds"], 1)}
 
     def _deep(self, job: dict, digests: list[str]) -> dict:
         """What the deep tier says of a file that the fast one accepts: the checks that it has
-        besides, and where they accept it, too, all of it until something refuses (`stopped`)."""
+        besides and the compiled file, which the fast one has, too; and where they accept it, all of
+        it until something refuses (`stopped`)."""
         found = self._proof({**job, "tier": "more"}, digests)
-        ran = {name: s for name, s in found["ran"].items() if name in more_checks.BY_NAME}
+        ran = {name: s for name, s in found["ran"].items()
+               if name in more_checks.BY_NAME or name == ARTIFACT}
         seconds, accepted = found["seconds"], found["verdict"] == "proved"
         if accepted:
             found = self._proof({**job, "tier": "deep", "target": ANY}, digests)
@@ -279,7 +288,7 @@ class Court:
         if found is None:
             job = {"path": str(path), "operation": reject.operation, "device": reject.device,
                    "direction": reject.direction, "dtype": reject.dtype,
-                   "spare": COSTLY[:2]}  # many are there for the sanitizers
+                   "spare": {ARTIFACT: 0}}  # many are there for the sanitizers
             found = self._proved(job)
             self.store.put(kept, found)
         found.pop("hints", None)

@@ -249,8 +249,8 @@ def page(whole: Mapping) -> str:
          "which tries what the fast one accepts. Where a buffer changes, compare.py is asked "
          "first, and tests of the trainer only where it accepts a mutant, the quickest first and "
          "none after two that refuse; of a kernel, `artifact` and `size` are asked only where "
-         "nothing else refuses, and `sanitizers` no more once two kinds of checks do (`gate`, "
-         f"`shapes` and `values` are one kind).\n\n{_checks(matrix)}"),
+         "nothing else refuses, of both tiers, and `sanitizers` no more once two kinds of checks "
+         f"do (`gate`, `shapes` and `values` are one kind).\n\n{_checks(matrix)}"),
         ("By family of bugs", f"{_shares(rows, 'family', FAMILIES)}\n\n{_named(rows)}"),
         ("By operation", _shares(rows, "operation")),
         ("What needs a GPU", _cuda(whole)),

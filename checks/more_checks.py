@@ -56,7 +56,7 @@ def examine(subject: Subject, shapes: Shapes, seed: int, first: bool = True) -> 
     """Every one of them on a version's `first` launch configuration; on its last only what depends
     on how many blocks and threads there are."""
     for name in CHECKS[subject.device.name] if first else (huge.NAME,):
-        if name == huge.NAME and subject.ledger.spared(name, 0):
+        if name == huge.NAME and subject.ledger.spared(name):
             continue
         subject.phase = name
         BY_NAME[name](subject, shapes, seed)

@@ -10,7 +10,7 @@ brought down to its simplest case.
 
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -106,11 +106,13 @@ def _examine(subject: Subject, case: Case, memory: bool, law: bool) -> None:
     first = memory_checks.base(trial)
     wanted = [memory_checks.quick, laws.exact]
     if memory:
-        wanted += [*memory_checks.EXAMINE, fences, *device_checks.of(subject.device)]
+        wanted += [*memory_checks.EXAMINE, fences]
     if law and not trial.known.whole:
         subject.ledger.not_run["laws: of large cases, of which a sample is judged"] += 1
     elif law and case.family in ("randn", "integer"):
         wanted += laws.LAWS if case.family == "randn" else [laws.rows]
+    if memory:
+        wanted += device_checks.of(subject.device)
     for check in wanted:
         subject.phase = PHASES.get(check.__name__, check.__name__)
         check(trial, first)
@@ -209,15 +211,16 @@ def at_case(subject: Subject, case: Case, target: str | None = None) -> Ledger:
 
 def prove(version: Version, contract: Contract, device, tier: str = "fast", seed: int = 0, *,
           case: str | None = None, target: str | None = None, shrink: bool = True,
-          spare: Collection[str] = (), say: Callable[[str], None] = lambda text: None) -> Proof:
+          spare: Mapping[str, int] | None = None,
+          say: Callable[[str], None] = lambda text: None) -> Proof:
     """Runs the checks of a tier on every launch configuration of `version`.
 
     `case`: one printed case instead, all of whose checks are run. `target`: stop once this check
-    refuses. `spare`: costly checks that are asked only where nothing else refuses (`artifact`, last
-    of all then, and `size`), or one kind of checks at most (`sanitizers`). `say` is told what is
-    about to run, so that a crash can be placed.
+    refuses. `spare`: of `artifact` (last of all then), `size` and `sanitizers`, those that are
+    asked only while at most so many kinds of checks refuse. `say` is told what is about to run, so
+    that a crash can be placed.
     """
-    start, ledger = time.monotonic(), Ledger(target=target, spare=spare)
+    start, ledger = time.monotonic(), Ledger(target=target, spare=spare or {})
     shapes, choices = Shapes(version, contract, device), version.configurations()
     proof = Proof(version.name, device.name, device.precision.name, tier, seed, ledger,
                   len(choices), 0.0, device.identity, checks_of(device, tier), version.concedes)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
@@ -67,7 +67,8 @@ class Ledger:
     refused: Counter = field(default_factory=Counter)
     not_run: Counter = field(default_factory=Counter)
     target: str | None = None  # ends the proof as soon as this check refuses
-    spare: Collection[str] = ()  # costly checks, not asked where others refuse
+    # Costly checks, and how many kinds of checks may refuse before these are asked; -1: never.
+    spare: Mapping[str, int] = field(default_factory=dict)
     declined: str = ""  # why the device does not run the version at some shape
     spoilt: bool = False  # the process computes otherwise than before, its other threads perhaps
     seconds: Counter = field(default_factory=Counter)  # by phase
@@ -98,13 +99,13 @@ class Ledger:
         if self.target in (fault.check, ANY):
             raise Enough
 
-    def spared(self, check: str, most: int) -> bool:
-        """Whether a check is not asked, being one to `spare` where more than `most` kinds of checks
-        refuse, as they do; it counts among what did not run."""
+    def spared(self, check: str) -> bool:
+        """Whether a check is one to `spare`, more kinds of checks refusing than it waits for; it
+        counts among what did not run then."""
         kinds = {"gate" if name in WITH_THE_GATE else name for name in self.refused}
-        if check not in self.spare or len(kinds) <= most:
+        if len(kinds) <= self.spare.get(check, len(kinds)):
             return False
-        self.not_run[f"{check}: others refuse"] += 1
+        self.not_run[f"{check}: spared"] += 1
         return True
 
     def as_dict(self) -> dict:

@@ -127,7 +127,8 @@ class Plan:
         if hint["check"] in ORDERS and self.device.name == "emulated":
             hows = [{"flavour": f, "schedule": s, "seed": 1} for f, s in FLAVOURS]
             yield from (replace(base, device=how) for how in hows)
-            yield from (replace(base, device=hows[0], shift=shift) for shift in (1, -1))
+            alone = [t.name for t in self.contract.tensors if hint["check"] == "sanitizers"]
+            yield from (replace(base, device=hows[0], shift=shift) for shift in (1, -1, *alone))
         if hint["check"] == "pointers":
             yield from (replace(base, shift=shift) for shift in (1, -1))
         yield base
