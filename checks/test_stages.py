@@ -135,3 +135,28 @@ for thread in threads():
 """, tmp_path)
     assert code == 0 and not errors, errors
     assert (tmp_path / "said").read_text().split() == ["create", "destroy"]
+
+
+@recorded
+@pytest.mark.parametrize("before, found", [
+    ("", "there"), ('cuda_ahead.Ahead("bfloat16").settle()', "ModuleNotFoundError")])
+def test_what_no_plan_takes_is_not_imported(before, found, tmp_path):
+    """A stand-in for cuDNN's Python side, which asks for its kernels and does without them."""
+    (tmp_path / "cudnn" / "sdpa").mkdir(parents=True)
+    (tmp_path / "cudnn" / "__init__.py").write_text("""
+try:
+    import cudnn.sdpa.forward
+except ImportError as error:
+    print(type(error).__name__)
+else:
+    print("there")
+""")
+    for name in ("__init__", "forward"):
+        (tmp_path / "cudnn" / "sdpa" / f"{name}.py").write_text("")
+    code, out, errors, _ = run(AHEAD + f"""
+import sys
+sys.path.insert(0, str(folder))
+{before}
+import cudnn
+""", tmp_path)
+    assert (code, out.split(), errors) == (0, [found], "")
