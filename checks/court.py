@@ -1,4 +1,4 @@
-"""Judges one mutant at a time: witness, proof by all checks, and what follows from the two.
+"""Judges one mutant at a time: witness, proof by the checks, and what follows from the two.
 
 A court has a copy of the checkout of its own, in which it applies patches, and two processes: one
 that runs originals (in a copy that nobody patches) and one that runs mutants. What was judged is
@@ -28,7 +28,7 @@ from ported.precision import PRECISIONS
 from ported.source import SourceError
 
 ARTIFACT = "artifact"
-# Most of a proof's time: kinds of checks that may refuse before these are asked.
+# Most of a proof's time: asked while at most so many kinds of checks refuse (Ledger.spare).
 COSTLY = {ARTIFACT: 0, "size": 0, "sanitizers": 1}
 TIMEOUT = {"fast": 240.0, "more": 480.0, "deep": 1200.0}  # seconds; the fast tier is to take 30
 
@@ -150,7 +150,7 @@ class Court:
             return row | {"state": "error", "first": "the patch changes nothing that is compiled"}
         job = {"operation": mutant.operation, "direction": mutant.direction, "dtype": dtype,
                "device": row["device"], "path": str(path)}
-        wrong = mutant.kind == "mutant"  # its compiled file is for where the deep tier accepts it
+        wrong = mutant.kind == "mutant"  # its compiled file is asked with the deep tier
         found = self._proof({**job, "spare": {**COSTLY, ARTIFACT: -1}} if wrong else job, digests)
         deep = None
         hints = found.pop("hints", [])
@@ -166,7 +166,8 @@ class Court:
             if error := row.pop("error"):
                 return row | found | {"state": "error", "first": f"witness: {error}"}
         row |= found | verdict(found, row["witness"], mutant.kind)
-        if row["state"] == "survived" or (deep and deep["by"]):
+        by = deep and (deep["by"] or deep.get("again", {}).get("by"))
+        if row["state"] == "survived" or by:
             row |= self._told_by(deep or self._deep(job, digests), row, mutant)
         return row
 
@@ -212,9 +213,9 @@ class Court:
         return found
 
     def _proof(self, job: dict, digests: list[str]) -> dict:
-        """What all checks of the job's tier say, in short."""
-        kept = self.store.path("proof", digests[1], job["device"], job["dtype"],
-                               *([job["tier"]] if "tier" in job else []),
+        """What the checks of the job's tier say, in short."""
+        asked = {name: job[name] for name in ("tier", "spare") if name in job}
+        kept = self.store.path("proof", digests[1], job["device"], job["dtype"], asked, COSTLY,
                                prover(self.clean_tree, job["operation"], job.get("tier", "")))
         found = self.store.get(kept)
         if found is None:
@@ -266,8 +267,8 @@ class Court:
         return found
 
     def prove(self, job: dict, **more) -> dict:
-        """The proof of a file by all checks, with the seconds of each. The costly ones are spared
-        where others refuse: most of a proof's time would be theirs."""
+        """The proof of a file, with the seconds of each check. The costly ones are spared where
+        others refuse: most of a proof's time would be theirs."""
         job = {"spare": COSTLY, **job, "shrink": False, "timed": True, **more}
         seconds = TIMEOUT.get(job.get("tier"), TIMEOUT["fast"])
         return self.dirty.prove(job, witness.patient(seconds))
@@ -279,7 +280,7 @@ class Court:
         return " ".join(re.sub(r"the command: .*", "", text, flags=re.S).split())[:400]
 
     def reject(self, reject: refusals.Reject) -> dict:
-        """The row of a whole-file reject, by all checks."""
+        """The row of a whole-file reject."""
         path = self.tree / reject.path.relative_to(ROOT)
         version = source.read(path, reject.operation, reject.direction)
         kept = self.store.path("reject", version.digest, reject.dtype,

@@ -21,7 +21,8 @@ HEAD = """# Can the prover be trusted?
 
 A prover that accepts everything looks the same as a good one until a wrong kernel comes along. So
 wrong ones are made on purpose. A **mutant** is a right kernel, trainer or benchmark with one small,
-realistic bug; every mutant is judged by *all* checks, and this page says which of them refused it.
+realistic bug; every mutant is judged by *all* checks, the costly ones where few others refuse, and
+this page says which of them refused it.
 
 Rules that keep the figures honest: a patch must fit exactly one place. A mutant counts only where a
 **witness** shows that it does something else: an input on which its results, or the memory that it
@@ -243,14 +244,16 @@ def page(whole: Mapping) -> str:
     parts = [
         ("What is not killed", _not_killed([*rows, *on_a_gpu(whole)])),
         ("Controls", _controls(whole)),
-        ("What each check kills", "`alone`: no other check refuses these. `whole files`: the same "
-         "of checks/rejects. Seconds are those of one core over all mutants; a check without "
-         "seconds looks on while others run. Checks marked (deep) are the deep tier's own, "
-         "which tries what the fast one accepts. Where a buffer changes, compare.py is asked "
-         "first, and tests of the trainer only where it accepts a mutant, the quickest first and "
-         "none after two that refuse; of a kernel, `artifact` and `size` are asked only where "
-         "nothing else refuses, of both tiers, and `sanitizers` no more once two kinds of checks "
-         f"do (`gate`, `shapes` and `values` are one kind).\n\n{_checks(matrix)}"),
+        ("What each check kills", "`alone`: no other check that was asked refuses these. "
+         "`whole files`: the same of checks/rejects. Seconds are those of one core over all "
+         "mutants; a check without seconds looks on while others run. Checks marked (deep) are the "
+         "deep tier's own, which tries what the fast one accepts. Where a buffer changes, "
+         "compare.py is asked first, and tests of the trainer only where it accepts a mutant, the "
+         "quickest first and none after two that refuse. Of a mutant kernel, `artifact` and `size` "
+         "are asked only where nothing else refuses, the deep tier's other checks included: what "
+         "another check has alone, these two might refuse as well. `sanitizers` are asked no more "
+         "once two kinds of checks refuse (`gate`, `shapes` and `values` are one kind)."
+         f"\n\n{_checks(matrix)}"),
         ("By family of bugs", f"{_shares(rows, 'family', FAMILIES)}\n\n{_named(rows)}"),
         ("By operation", _shares(rows, "operation")),
         ("What needs a GPU", _cuda(whole)),

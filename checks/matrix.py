@@ -1,4 +1,4 @@
-"""The kill matrix: every mutant judged by every check, and the controls that make it count.
+"""The kill matrix: every mutant judged by the checks, and the controls that make it count.
 
     python -m checks.matrix                          all mutants, rejects, controls, honest variants
     python -m checks.matrix --write                  and writes golden/kill_matrix.json and .md

@@ -67,7 +67,7 @@ class Ledger:
     refused: Counter = field(default_factory=Counter)
     not_run: Counter = field(default_factory=Counter)
     target: str | None = None  # ends the proof as soon as this check refuses
-    # Costly checks, and how many kinds of checks may refuse before these are asked; -1: never.
+    # Checks that are asked only while at most so many kinds of checks refuse; -1: never.
     spare: Mapping[str, int] = field(default_factory=dict)
     declined: str = ""  # why the device does not run the version at some shape
     spoilt: bool = False  # the process computes otherwise than before, its other threads perhaps
@@ -100,10 +100,10 @@ class Ledger:
             raise Enough
 
     def spared(self, check: str) -> bool:
-        """Whether a check is one to `spare`, more kinds of checks refusing than it waits for; it
-        counts among what did not run then."""
+        """Whether more kinds of checks refuse than `spare` lets this one follow; it counts among
+        what did not run then."""
         kinds = {"gate" if name in WITH_THE_GATE else name for name in self.refused}
-        if len(kinds) <= self.spare.get(check, len(kinds)):
+        if check not in self.spare or len(kinds) <= self.spare[check]:
             return False
         self.not_run[f"{check}: spared"] += 1
         return True

@@ -74,7 +74,7 @@ class Worker:
         not fit its contract).
 
         job: `path` of the version file, and as wished `operation`, `direction` (outside the
-        tree), `device`, `dtype`, `threads`, `tier`, `seed`, `case`, `target`, `shrink`;
+        tree), `device`, `dtype`, `threads`, `tier`, `seed`, `case`, `target`, `shrink`, `spare`;
         `errors`: the worst error over its bound of each check, output and family too; `timed`:
         the seconds of each phase; `directives`: lines that count as the file's. With `trace` or
         `picture` it is not a proof: see witness.trace, verify_picture.of.

@@ -21,8 +21,8 @@ LIBRARIES = {  # its file, under LD_LIBRARY_PATH or in pip's wheels; create and 
     "cuBLASLt": ("libcublasLt.so.13", "nvidia/cu13/lib", "cublasLtCreate", "cublasLtDestroy"),
     "cuDNN": ("libcudnn.so.9", "nvidia/cudnn/lib", "cudnnCreate", "cudnnDestroy"),
 }
-# cuDNN's Python side looks for kernels of its own in Python, which need compilers that are not
-# there and which no plan here takes (cudnn.Planned): 0.2 to 0.4 s of modules to find nothing.
+# Modules that cuDNN's Python side loads to ask whether kernels of its own, in Python, would serve a
+# graph of attention: a quarter of a second. No plan takes one (Planned, in ported/device/cudnn.py).
 LEFT_OUT = ("cudnn.sdpa", "cudnn._sdpa_validate")
 
 
@@ -33,7 +33,7 @@ class Ahead:
         self._ordinal, self._driver, self._context = ordinal, None, ctypes.c_void_p()
         self._ready = threading.Event()
         wanted = ["cuBLASLt"] + (["cuDNN"] if precision == "bfloat16" else [])
-        for name in LEFT_OUT:
+        for name in LEFT_OUT if "cuDNN" in wanted else ():
             sys.modules.setdefault(name, None)  # Python's word for a module that is not there
         _beside(self._open)
         for name in wanted:
