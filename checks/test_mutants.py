@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from checks import kill_count, kill_page, matrix, mutants, witness
+from checks import court_verdict, kill_count, kill_page, matrix, mutants, witness
 from checks.court import Court, Store
 from checks.courts import all_of
 from checks.mutants import FAMILIES, Mutant, MutantError, NotApplied
@@ -160,16 +160,40 @@ def test_states_of_what_was_judged(tmp_path):
     rows = judged(
         tmp_path,
         planted(anchor=line, becomes=line.replace("+=", "=")),
-        planted(anchor=line, becomes=f"{line.partition('+=')[0]}+= ({body.rstrip(';')});"),
+        planted(anchor=line, becomes=f"{line.partition('+=')[0]}+= ({body.rstrip(';')});",
+                kind="equivalent"),
         planted(anchor="no such words", becomes=""),
         planted(anchor=line, becomes="no_such_thing;"),
         planted(anchor=line, becomes="*(volatile int *)0 = 1;"))
     killed, equal, absent, broken, crashed = rows
     assert [row["state"] for row in rows] == [
-        "killed-by", "no witness", "not-applied", "not-compiled", "killed-by"], rows
+        "killed-by", "equivalent", "not-applied", "not-compiled", "killed-by"], rows
     assert "accumulate" in killed["by"] and "dweight[" in killed["witness"]
     assert killed["ran"]["accumulate"] > 0 and not equal["witness"] and not equal["by"]
     assert "SIGSEGV" in crashed["witness"] and str(tmp_path) not in json.dumps(rows)
+
+
+@pytest.mark.parametrize("by,seen,kind,state", [
+    (["gate"], "differs", "mutant", "killed-by"), ([], "differs", "mutant", "survived"),
+    (["gate"], "", "mutant", "refused without a witness"), ([], "", "mutant", "no witness"),
+    ([], "differs", "equivalent", "survived"), ([], "", "equivalent", "equivalent"),
+    (["gate"], "", "reject", "killed-by")])
+def test_a_state_follows_from_proof_and_witness(by, seen, kind, state):
+    said = {"verdict": "refused" if by else "proved", "by": by, "first": ""}
+    assert court_verdict.verdict(said, seen, kind)["state"] == state
+
+
+@pytest.mark.parametrize("by,tier,state", [
+    (["artifact"], "fast", "killed-by"), (["round"], "deep", "killed-by"),
+    ([], "deep", "survived")])
+def test_the_compiled_file_is_the_fast_tier_s(by, tier, state, tmp_path):
+    """It is asked with the deep tier's checks, and part of every proof."""
+    deep = {"verdict": "refused" if by else "proved", "by": by, "first": "", "stopped": False,
+            "ran": {name: 2.0 for name in by}, "seconds": 2.0}
+    with Court(ROOT, ROOT, tmp_path, Store(tmp_path / "store")) as court:
+        found = court._told_by(deep, row("survived", (), total=3.0), planted())
+    assert (found["tier"], found["state"], found["by"]) == (tier, state, by)
+    assert found["total"] == 5.0 and {"gate", *by} == set(found["ran"])
 
 
 @pytest.mark.parametrize("crashes,expected", [(0, ""), (1, ""), (2, "crashed: SIGSEGV")])
