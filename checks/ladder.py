@@ -23,7 +23,8 @@ CPU_HEAD = ["| version | idea | proof | error / bound | time | roofline | PyTorc
 CUDA_HEAD = ["| version | idea | GPU | emulated | error / bound | time | roofline | "
              "PyTorch eager | compiled |", "|---|---|---|---|---|---|---|---|---|"]
 STEP_HEAD = ["| model | B x T | dtype | against | tokens/s | of its tokens/s | of its memory | "
-             "bench's first step after | device, date |", "|---|---|---|---|---|---|---|---|---|"]
+             "bench's first step after (with proofs that were not at hand) | device, date |",
+             "|---|---|---|---|---|---|---|---|---|"]
 WRITE = "`make evidence ARGS=\"--device cuda\"` on a machine with a GPU writes it"
 
 

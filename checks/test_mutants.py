@@ -184,6 +184,27 @@ def test_a_state_follows_from_proof_and_witness(by, seen, kind, state):
 
 
 @pytest.mark.parametrize("by,tier,state", [
+    ([], "fast", "no witness"), (["round"], "deep", "refused without a witness")])
+def test_what_shows_no_difference_is_asked_of_both_tiers(by, tier, state, tmp_path, monkeypatch):
+    """Proofs and witness planted: a whole deep proof takes a minute."""
+    asked = []
+
+    def proof(job, digests):
+        asked.append(job.get("tier", "fast"))
+        said = by if asked[-1] != "fast" else []
+        return {"verdict": "refused" if said else "proved", "by": said, "first": "", "ran": {},
+                "seconds": 1.0, "hints": []}
+    line = next(line for line in (ROOT / planted().file).read_text().splitlines() if LOOP in line)
+    with mutants.throw_away() as tree, Court(tree, ROOT, tmp_path, Store(tmp_path)) as court:
+        monkeypatch.setattr(court, "_proof", proof)
+        for look in ("_witness", "_large_witness"):
+            monkeypatch.setattr(court, look, lambda *given: {"line": "", "error": "", "seconds": 0})
+        found = court.judge(planted(anchor=line, becomes=line.replace("+=", "-=")))
+    assert (found["state"], found["tier"], found["by"]) == (state, tier, by)
+    assert asked == ["fast", "more", *([] if by else ["deep"])]
+
+
+@pytest.mark.parametrize("by,tier,state", [
     (["artifact"], "fast", "killed-by"), (["round"], "deep", "killed-by"),
     ([], "deep", "survived")])
 def test_the_compiled_file_is_the_fast_tier_s(by, tier, state, tmp_path):
